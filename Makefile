@@ -103,7 +103,7 @@ oldest: install ## build with the oldest supported Rust, test as on the oldest s
 package: ## check what crates.io would take
 	# In a folder of its own: cargo would reuse packages of the same version that it unpacked before.
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(CARGO) package --locked --target-dir "$$folder" \
-		--package procession-engine --package procession-wire --package procession
+		--package procession-derive --package procession-engine --package procession-wire --package procession
 
 conformance: install ## CPython's own tests of multiprocessing, against this package (START=spawn, SUITE=futures)
 	$(BIN)/python tests/conformance/run.py --start $(or $(START),all) --suite $(or $(SUITE),all)

@@ -191,7 +191,7 @@ class Queue(Generic[_T]):
     def _put_failed(self, error: BaseException, obj: object) -> None: ...
 
 @final
-class SharedBuffer:
+class BorrowedBuffer:
     """Memory of a received message that its arrays use: an object with the buffer protocol."""
 
     def __len__(self) -> int: ...

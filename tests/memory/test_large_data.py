@@ -102,7 +102,7 @@ def test_an_array_lies_in_shared_memory_aligned(q):
     owner = got.base
     while isinstance(owner, np.ndarray):
         owner = owner.base
-    assert isinstance(owner.obj if isinstance(owner, memoryview) else owner, _native.SharedBuffer)
+    assert isinstance(owner.obj if isinstance(owner, memoryview) else owner, _native.BorrowedBuffer)
     assert got.ctypes.data % 64 == 0
 
 

@@ -158,6 +158,11 @@ def test_a_python_process_that_ends_before_its_function_returns(folder: Path) ->
     assert (before, was_alive, after) == (None, True, {"killed": 9})
 
 
+def test_messages_and_the_end_of_a_python_process_can_be_selected(folder: Path) -> None:
+    """Beside a queue of Rust."""
+    assert from_rust(folder, "select") == ["Int(7)", 1]
+
+
 def test_an_interpreter_that_is_missing_or_lacks_the_package(folder: Path, tmp_path: Path) -> None:
     """The error names it, and what to install."""
     nowhere = str(tmp_path / "python")

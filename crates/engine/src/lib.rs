@@ -40,6 +40,8 @@ pub(crate) mod failpoint;
 #[cfg(not(loom))]
 mod id_map;
 #[cfg(not(loom))]
+pub mod in_place;
+#[cfg(not(loom))]
 pub(crate) mod memory;
 #[cfg(not(loom))]
 pub(crate) mod objects;
@@ -70,13 +72,15 @@ pub use error::{Error, Result};
 #[cfg(not(loom))]
 pub use id_map::{IdMap, IdSet};
 #[cfg(not(loom))]
+pub use in_place::InPlace;
+#[cfg(not(loom))]
 pub use objects::cow_buffer::CowBuffer;
 #[cfg(not(loom))]
 pub use objects::handle::Handle;
 #[cfg(not(loom))]
 pub use objects::object_ref::{ObjectRef, Opened};
 #[cfg(not(loom))]
-pub use objects::private_mapping::{BorrowedBuffer, BufferView};
+pub use objects::private_mapping::BorrowedBuffer;
 #[cfg(not(loom))]
 pub use sys::known_fd::FileId;
 #[cfg(not(loom))]

@@ -7,7 +7,7 @@ use procession_engine::channel::{self, Queue};
 use procession_engine::process;
 use procession_engine::sync::{Event, Lock, Semaphore};
 use procession_engine::value::SharedBytes;
-use procession_engine::{BufferView, Deadline, Error, Opened};
+use procession_engine::{BorrowedBuffer, Deadline, Error, Opened};
 use std::time::{Duration, Instant};
 
 /// So many holders, this process included, need no memory besides the object's own.
@@ -117,24 +117,24 @@ fn a_clone_that_no_handler_saw_may_use_what_is_there_still_and_nothing_else() {
 
 const LENGTH: usize = 50_000;
 
-fn received(queue: &Queue, byte: u8) -> BufferView {
+fn received(queue: &Queue, byte: u8) -> BorrowedBuffer {
     queue.put(&[&[byte; LENGTH]], Deadline::NOW).unwrap();
     let borrowed = queue.get(Deadline::NOW).unwrap().lend().unwrap();
-    borrowed.region(0..LENGTH).unwrap()
+    borrowed.slice(0..LENGTH).unwrap()
 }
 
-fn bytes(view: &BufferView) -> &[u8] {
+fn bytes(view: &BorrowedBuffer) -> &[u8] {
     // SAFETY: the view keeps them; no other thread writes there meanwhile.
     unsafe { std::slice::from_raw_parts(view.as_ptr(), view.len()) }
 }
 
-fn fill(view: &BufferView, byte: u8) {
+fn fill(view: &BorrowedBuffer, byte: u8) {
     // SAFETY: as above.
     unsafe { view.as_ptr().write_bytes(byte, view.len()) };
 }
 
 /// Forks a child that checks the views after this process has written to its own, and then writes to them.
-fn fork_and_look(views: &[(u8, BufferView)]) {
+fn fork_and_look(views: &[(u8, BorrowedBuffer)]) {
     let cells = SharedCells::new();
     let child = Child::fork(|| {
         process::check_fork().unwrap();
@@ -154,7 +154,7 @@ fn fork_and_look(views: &[(u8, BufferView)]) {
     }
 }
 
-fn receive_many(queue: &Queue, count: u8) -> Vec<(u8, BufferView)> {
+fn receive_many(queue: &Queue, count: u8) -> Vec<(u8, BorrowedBuffer)> {
     (0..count)
         .map(|byte| (byte, received(queue, byte)))
         .collect()
@@ -184,7 +184,7 @@ fn many_borrowed_blocks_become_private_whatever_comes_and_goes() {
             let fourth = receive_many(&queue, 20);
             buf.bytes_mut().fill(7);
             fork_and_look(&fourth);
-            queue.put_draft(&mut Some(buf), Deadline::NOW).unwrap();
+            queue.put_buf(&mut Some(buf), Deadline::NOW).unwrap();
             assert_eq!(queue.get(Deadline::NOW).unwrap().bytes(), [7; LENGTH]);
         }
         drop((first, second));

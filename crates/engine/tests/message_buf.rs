@@ -15,7 +15,7 @@ fn buf_of(bytes: &[u8]) -> MessageBuf {
 }
 
 fn put(queue: &Queue, buf: MessageBuf) {
-    queue.put_draft(&mut Some(buf), Deadline::NOW).unwrap();
+    queue.put_buf(&mut Some(buf), Deadline::NOW).unwrap();
 }
 
 #[test]
@@ -42,14 +42,14 @@ fn it_goes_through_several_processes_where_it_lies() {
         let (ours, theirs) = pipe(true).unwrap();
         let child = Child::fork(|| {
             let message = theirs.recv(promptly()).unwrap();
-            let mut buf = message.into_draft().unwrap();
+            let mut buf = message.into_buf().unwrap();
             buf.bytes_mut().reverse();
             buf.truncate(2);
-            theirs.send_draft(&mut Some(buf), promptly()).unwrap();
+            theirs.send_buf(&mut Some(buf), promptly()).unwrap();
         });
         let buf = buf_of(&[1, 2, 3]);
         let written = buf.bytes().as_ptr();
-        ours.send_draft(&mut Some(buf), promptly()).unwrap();
+        ours.send_buf(&mut Some(buf), promptly()).unwrap();
         let back = ours.recv(promptly()).unwrap();
         assert_eq!(back.bytes(), [3, 2]);
         assert_eq!(back.bytes().as_ptr(), written);
@@ -71,7 +71,7 @@ fn what_lies_in_a_slot_or_keeps_objects_becomes_no_message_buf() {
             .unwrap();
         for length in [5, 5000] {
             let message = queue.get(Deadline::NOW).unwrap();
-            let refused = message.into_draft().unwrap_err();
+            let refused = message.into_buf().unwrap_err();
             assert_eq!(refused.len(), length);
         }
     });
@@ -114,7 +114,7 @@ fn a_forked_child_neither_writes_nor_sends_nor_frees_its_parents_message_buf() {
                 buf.as_ref().map(|buf| buf.bytes().len())
             }));
             assert!(written.is_err());
-            assert!(queue.put_draft(&mut buf, Deadline::NOW).is_err());
+            assert!(queue.put_buf(&mut buf, Deadline::NOW).is_err());
             drop(buf.take());
         });
         child.succeed();
@@ -136,7 +136,7 @@ fn a_message_is_not_its_readers_forked_childs() {
         Child::fork(|| {
             let parents = kept.take().unwrap();
             assert!(!parents.is_mine());
-            assert!(parents.into_draft().is_err());
+            assert!(parents.into_buf().is_err());
         })
         .succeed();
         let other = buf_of(&[2; 5000]);

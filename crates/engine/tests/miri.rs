@@ -281,13 +281,13 @@ fn a_message_is_written_where_it_arrives_and_sent_on() {
             for size in SIZES {
                 let mut buffer = MessageBuf::new(size, &[]).unwrap();
                 buffer.bytes_mut().fill(1);
-                queue.put_draft(&mut Some(buffer), Deadline::NEVER).unwrap();
+                queue.put_buf(&mut Some(buffer), Deadline::NEVER).unwrap();
             }
         });
         for size in SIZES {
             let message = queue.get(Deadline::NEVER).unwrap();
             let place = message.bytes().as_ptr();
-            let mut buffer = message.into_draft().unwrap();
+            let mut buffer = message.into_buf().unwrap();
             assert_eq!(buffer.bytes(), vec![1; size]);
             buffer.bytes_mut().fill(2);
             buffer.truncate(size / 2);
@@ -322,7 +322,7 @@ fn a_message_holds_objects_until_it_is_gone() {
             enclosed.read_at(0, &mut seen);
             assert_eq!(seen, vec![3; size]);
             drop(enclosed);
-            assert!(message.into_draft().is_err());
+            assert!(message.into_buf().is_err());
         }
     });
 }
@@ -342,10 +342,10 @@ fn a_borrowed_message_is_the_programs_own_memory() {
     assert!(SharedBytes::open(&handle).is_ok());
     borrowed.detach_all();
     assert!(SharedBytes::open(&handle).is_err());
-    assert!(borrowed.region(LENGTH - 1..LENGTH + 1).is_none());
+    assert!(borrowed.slice(LENGTH - 1..LENGTH + 1).is_none());
     let (front, back) = (
-        borrowed.region(0..LENGTH / 2).unwrap(),
-        borrowed.region(LENGTH / 2..LENGTH).unwrap(),
+        borrowed.slice(0..LENGTH / 2).unwrap(),
+        borrowed.slice(LENGTH / 2..LENGTH).unwrap(),
     );
     drop(borrowed);
     thread::scope(|scope| {
@@ -379,7 +379,7 @@ fn a_cow_buffer_is_borrowed_once_and_copied_for_others() {
         .lend()
         .unwrap_err();
     assert_eq!(second.bytes(), [1; LENGTH]);
-    let view = borrowed.region(10..LENGTH).unwrap();
+    let view = borrowed.slice(10..LENGTH).unwrap();
     drop((cow_buffer, borrowed, second));
     // SAFETY: the view is this thread's own memory.
     assert_eq!(unsafe { view.as_ptr().read() }, 1);
@@ -419,7 +419,7 @@ fn tasks_are_claimed_done_and_reported() {
                     _ => {
                         let mut buffer = MessageBuf::new(RESULT_HEAD + answer.len(), &[]).unwrap();
                         buffer.bytes_mut()[RESULT_HEAD..].copy_from_slice(&answer);
-                        claim.finish_draft(1, &mut Some(buffer)).unwrap()
+                        claim.finish_buf(1, &mut Some(buffer)).unwrap()
                     }
                 };
             }

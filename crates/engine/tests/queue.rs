@@ -363,7 +363,7 @@ fn what_one_user_of_a_cow_buffer_writes_is_not_seen_by_the_next() {
             .unwrap()
             .lend()
             .unwrap();
-        let view = first.region(0..LENGTH).unwrap();
+        let view = first.slice(0..LENGTH).unwrap();
         // SAFETY: the view is this process's own memory, and no other thread accesses it.
         unsafe { view.as_ptr().write_bytes(2, LENGTH) };
         let second = CowBuffer::open(&cow_buffer.handle())

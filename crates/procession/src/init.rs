@@ -10,8 +10,9 @@ use crate::process::{self, Respond};
 /// process was started for, and exits: it never returns. In any other process it returns at once. Code of
 /// `main` before this call also runs in every child.
 ///
-/// Without this call no process can be started: trying to fails with [`Error::NotInitialised`](crate::Error::NotInitialised). In tests, use
-/// [`test_support!`](crate::test_support) instead.
+/// Without this call no process can be started: trying to fails with
+/// [`Error::NotInitialised`](crate::Error::NotInitialised). In tests, use [`test_support!`](crate::test_support)
+/// instead.
 ///
 /// # Panics
 /// Panics when this process is a child and cannot claim the process entry its parent reserved.

@@ -96,10 +96,12 @@
 //!
 //! # Pools
 //!
-//! A [`Pool`] keeps worker processes and gives them tasks. [`Pool::map`] returns all results in order,
-//! [`Pool::imap`] and [`Pool::imap_unordered`] yield results while others are computed, and [`Pool::submit`]
-//! returns a [`Task`] to wait for later. Workers may keep [state](PoolBuilder::state) of any type, and tasks of
-//! a [scope](Pool::scope) may borrow their arguments. When a worker dies, its task fails with
+//! A [`Pool`] keeps worker processes and gives them tasks. [`Pool::map`](PoolHandle::map) returns all results in
+//! order, [`Pool::imap`](PoolHandle::imap) and [`Pool::imap_unordered`](PoolHandle::imap_unordered) yield results
+//! while others are computed, and [`Pool::submit`](PoolHandle::submit) returns a [`Task`] to wait for later.
+//! [`Pool::with_timeout`](PoolHandle::with_timeout) and [`Pool::with_retries`](PoolHandle::with_retries) set options
+//! for some of the tasks. Workers may keep [state](PoolBuilder::state) of any type, and tasks of a
+//! [scope](PoolHandle::scope) may borrow their arguments. When a worker dies, its task fails with
 //! [`TaskError::WorkerDied`] and the worker is replaced; other tasks are not affected.
 //!
 //! ```
@@ -131,7 +133,7 @@
 //! | pass messages between two sides | [`pipe()`], [`channel()`] |
 //! | pass large arrays without a copy | [`Loan`], through any of these |
 //! | wait for the first of several | [`Select`], [`select!`] |
-//! | share numbers, and [plain structs](plain!) | [`Value`], [`Array`] |
+//! | share numbers, and [plain structs](Plain) | [`Value`], [`Array`] |
 //! | share a value of any type | [`Mutex`], [`RwLock`], [`OnceLock`] |
 //! | do something once | [`Once`] |
 //! | take turns | [`Lock`], [`RLock`], [`Semaphore`] |
@@ -175,7 +177,7 @@
 //!
 //! ## Values
 //!
-//! A [`Value`] or [`Array`] of numbers or [plain structs](plain!) lies in shared memory as it is. Processes
+//! A [`Value`] or [`Array`] of numbers or [plain structs](Plain) lies in shared memory as it is. Processes
 //! read and write it in place, under its lock or [atomically](Value::atomic). A value with pointers goes into a
 //! [`Mutex`], which keeps it serialised. Each change is one step, so a process that dies while holding the lock
 //! leaves the old value.
@@ -204,16 +206,22 @@
 //! a word count, and a Monte Carlo simulation with a progress bar. With the feature `python`, Rust and Python
 //! programs run each other's functions and share queues.
 //!
+//! How the crate compares with others, why it is as it is, and what has changed: see
+//! [comparison](_documentation::comparison), [design](_documentation::design) and
+//! [changelog](_documentation::changelog).
+//!
 //! # Where it runs
 //!
 //! Linux 5.4 or newer, with Rust 1.90 or newer. All processes of a tree must use the same version of this
-//! crate; a process with another version is refused.
+//! crate; a process with another version is refused. [Platforms and limits](_documentation::platforms) has the
+//! details.
 
 #![forbid(unsafe_code)]
 
-// From the bottom up: error; transfer; sync; data and reactor; channel and process; select, pool and python; init. A
-// module uses only modules below it, and `tests/floors.rs` checks that.
+// From the bottom up: error; transfer; sync; data and reactor; channel and process; select, pool, python and codec;
+// init. A module uses only modules below it, and `tests/floors.rs` checks that.
 mod channel;
+pub mod codec;
 mod data;
 mod error;
 mod init;
@@ -228,16 +236,15 @@ mod select;
 mod sync;
 mod transfer;
 
-pub use bytemuck;
-pub use channel::joinable::JoinableQueue;
 pub use channel::loan::{Loan, Received};
 pub use channel::pipe::{Connection, Receiver, Sender, channel, pipe};
-pub use channel::queue::{Iter, Queue};
+pub use channel::queue::Iter;
+pub use channel::{JoinableQueue, Queue};
 pub use data::array::{Array, ArrayGuard, ArraySlice};
 pub use data::atomic::{AtomicFlag, AtomicPrimitive};
-pub use data::plain::Plain;
 #[doc(hidden)]
-pub use data::plain_macro::{Fields, FieldsMut};
+pub use data::derive as __derive;
+pub use data::plain::Plain;
 pub use data::value::{Value, ValueGuard};
 pub use error::{
     BarrierError, Error, GetError, JoinError, LockError, Panic, PutError, Result, TaskError,
@@ -248,10 +255,12 @@ pub use init::enter_test;
 pub use init::init;
 pub use memory::{MemoryUsage, memory_usage, set_memory_limit, trim_memory};
 pub use pool::{
-    Imap, ImapUnordered, MapUnordered, Pool, PoolBuilder, Scope, ScopedTask, SendAs, Task,
-    TaskOptions,
+    Imap, ImapUnordered, MapUnordered, Pool, PoolBuilder, PoolHandle, Scope, ScopedTask, SendAs,
+    Task,
 };
 pub use process::{Builder, Process, Stdio, name as process_name};
+#[doc(inline)]
+pub use procession_engine::InPlace;
 pub use procession_engine::process::child::{ForkSafe, PreExec};
 #[doc(hidden)]
 pub use select::take_if_ready;
@@ -272,3 +281,27 @@ pub use transfer::function::{Function, TaskFunction};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;
+
+/// Longer pages: how the crate compares, why it is as it is, where it runs, and what has changed.
+///
+/// They are files in the folder of the crate. This module is in the documentation alone.
+// The first definition of a link counts: what is defined here stands in for the name of a file.
+#[cfg(doc)]
+pub mod _documentation {
+    /// [Unreleased]: #unreleased
+    #[doc = include_str!("../CHANGELOG.md")]
+    pub mod changelog {}
+
+    #[doc = include_str!("../COMPARE.md")]
+    pub mod comparison {}
+
+    /// [GLOSSARY.md]: crate::_documentation::glossary
+    #[doc = include_str!("../DESIGN.md")]
+    pub mod design {}
+
+    #[doc = include_str!("../GLOSSARY.md")]
+    pub mod glossary {}
+
+    #[doc = include_str!("../PLATFORMS.md")]
+    pub mod platforms {}
+}

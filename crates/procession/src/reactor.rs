@@ -25,10 +25,10 @@ const MAX_INTERESTS: usize = 40;
 /// What a future waits for.
 #[derive(Clone)]
 pub(crate) enum Interest {
-    Message(Shared<Queue>),
-    Room(Shared<Queue>, select::EventKey),
-    Arrival(Arc<End>),
-    Departure(Arc<End>, select::EventKey),
+    QueueMessage(Shared<Queue>),
+    QueueRoom(Shared<Queue>, select::EventKey),
+    PipeMessage(Arc<End>),
+    PipeRoom(Arc<End>, select::EventKey),
     /// The end of a child: its pidfd and process entry.
     Exit(Arc<OwnedFd>, ProcId),
 }
@@ -36,10 +36,10 @@ pub(crate) enum Interest {
 impl Interest {
     fn source(&self) -> Source<'_> {
         match self {
-            Interest::Message(queue) => Source::Message(queue),
-            Interest::Room(queue, key) => Source::RoomSince(queue, *key),
-            Interest::Arrival(end) => Source::Arrival(end),
-            Interest::Departure(end, key) => Source::DepartureSince(end, *key),
+            Interest::QueueMessage(queue) => Source::Message(queue),
+            Interest::QueueRoom(queue, key) => Source::RoomSince(queue, *key),
+            Interest::PipeMessage(end) => Source::Arrival(end),
+            Interest::PipeRoom(end, key) => Source::DepartureSince(end, *key),
             Interest::Exit(pidfd, proc_id) => Source::Exit(pidfd.as_fd(), *proc_id),
         }
     }

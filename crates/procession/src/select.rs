@@ -7,11 +7,11 @@ use procession_engine::error::WaitError;
 use procession_engine::select::{self as engine, Source};
 use serde::de::DeserializeOwned;
 
-use crate::channel::joinable::JoinableQueue;
 use crate::channel::pipe::{Connection, Receiver, Sender};
 use crate::channel::queue::Queue;
 use crate::error::{GetError, within};
-use crate::process::Process;
+use crate::process::handle::Process;
+use crate::transfer::codec::Codec;
 
 /// An endpoint from which messages can be received.
 ///
@@ -27,7 +27,7 @@ pub(crate) mod sealed {
     use super::{GetError, Source};
 
     pub trait Receive {
-        fn arrival(&self) -> Source<'_>;
+        fn recv_source(&self) -> Source<'_>;
     }
 
     pub trait Take: Receive {
@@ -36,7 +36,7 @@ pub(crate) mod sealed {
     }
 
     pub trait Send {
-        fn departure(&self) -> Source<'_>;
+        fn send_source(&self) -> Source<'_>;
     }
 }
 
@@ -82,14 +82,14 @@ impl<'a> Select<'a> {
         Select::default()
     }
 
-    /// Adds a [`Queue`], [`JoinableQueue`], [`Receiver`] or [`Connection`] to receive from. Returns its
-    /// index.
+    /// Adds a [`Queue`](crate::Queue), [`JoinableQueue`](crate::JoinableQueue), [`Receiver`] or [`Connection`] to
+    /// receive from. Returns its index.
     pub fn recv(&mut self, from: &'a impl SelectRecv) -> usize {
-        self.add(from.arrival())
+        self.add(from.recv_source())
     }
 
-    /// Adds a [`Queue`], [`JoinableQueue`], [`Sender`] or [`Connection`] to send a small message to.
-    /// Returns its index.
+    /// Adds a [`Queue`](crate::Queue), [`JoinableQueue`](crate::JoinableQueue), [`Sender`] or [`Connection`] to send
+    /// a small message to. Returns its index.
     ///
     /// # Examples
     /// ```
@@ -106,11 +106,11 @@ impl<'a> Select<'a> {
     /// # }
     /// ```
     pub fn send(&mut self, to: &'a impl SelectSend) -> usize {
-        self.add(to.departure())
+        self.add(to.send_source())
     }
 
     /// Adds a process, to learn of its end. Returns its index.
-    pub fn join<R>(&mut self, process: &'a Process<R>) -> usize {
+    pub fn join<R, C>(&mut self, process: &'a Process<R, C>) -> usize {
         self.add(process.exit_source())
     }
 
@@ -198,40 +198,34 @@ impl<'a> Select<'a> {
     }
 }
 
-macro_rules! queues {
-    ($($queue:ident)+) => {$(
-        impl<T> SelectRecv for $queue<T> {}
+impl<T, C, K> SelectRecv for Queue<T, C, K> {}
 
-        impl<T> sealed::Receive for $queue<T> {
-            fn arrival(&self) -> Source<'_> {
-                Source::Message(self.engine())
-            }
-        }
-
-        impl<T: DeserializeOwned> sealed::Take for $queue<T> {
-            type Item = T;
-
-            fn take(&self) -> Result<T, GetError> {
-                self.try_get()
-            }
-        }
-
-        impl<T> SelectSend for $queue<T> {}
-
-        impl<T> sealed::Send for $queue<T> {
-            fn departure(&self) -> Source<'_> {
-                Source::Room(self.engine())
-            }
-        }
-    )+};
+impl<T, C, K> sealed::Receive for Queue<T, C, K> {
+    fn recv_source(&self) -> Source<'_> {
+        Source::Message(self.engine())
+    }
 }
 
-queues!(Queue JoinableQueue);
+impl<T: DeserializeOwned, C: Codec, K> sealed::Take for Queue<T, C, K> {
+    type Item = T;
+
+    fn take(&self) -> Result<T, GetError> {
+        self.try_get()
+    }
+}
+
+impl<T, C, K> SelectSend for Queue<T, C, K> {}
+
+impl<T, C, K> sealed::Send for Queue<T, C, K> {
+    fn send_source(&self) -> Source<'_> {
+        Source::Room(self.engine())
+    }
+}
 
 impl<S, R> SelectRecv for Connection<S, R> {}
 
 impl<S, R> sealed::Receive for Connection<S, R> {
-    fn arrival(&self) -> Source<'_> {
+    fn recv_source(&self) -> Source<'_> {
         Source::Arrival(self.engine())
     }
 }
@@ -247,7 +241,7 @@ impl<S, R: DeserializeOwned> sealed::Take for Connection<S, R> {
 impl<S, R> SelectSend for Connection<S, R> {}
 
 impl<S, R> sealed::Send for Connection<S, R> {
-    fn departure(&self) -> Source<'_> {
+    fn send_source(&self) -> Source<'_> {
         Source::Departure(self.engine())
     }
 }
@@ -255,7 +249,7 @@ impl<S, R> sealed::Send for Connection<S, R> {
 impl<T> SelectRecv for Receiver<T> {}
 
 impl<T> sealed::Receive for Receiver<T> {
-    fn arrival(&self) -> Source<'_> {
+    fn recv_source(&self) -> Source<'_> {
         Source::Arrival(self.engine())
     }
 }
@@ -271,17 +265,17 @@ impl<T: DeserializeOwned> sealed::Take for Receiver<T> {
 impl<T> SelectSend for Sender<T> {}
 
 impl<T> sealed::Send for Sender<T> {
-    fn departure(&self) -> Source<'_> {
+    fn send_source(&self) -> Source<'_> {
         Source::Departure(self.engine())
     }
 }
 
 /// Waits for the first of several operations, and runs its arm.
 ///
-/// Arms: `recv(from) -> got => ..`, with a [`Queue`], [`JoinableQueue`], [`Receiver`] or [`Connection`] and the
-/// `Result` of receiving from it; `join(process) => ..`, run when the process has ended; and, as the last arm,
-/// `default => ..` when nothing is ready or `default(timeout) => ..` when nothing became ready in time. The
-/// macro's value is that of the arm.
+/// Arms: `recv(from) -> got => ..`, with a [`Queue`](crate::Queue), [`JoinableQueue`](crate::JoinableQueue),
+/// [`Receiver`] or [`Connection`] and the `Result` of receiving from it; `join(process) => ..`, run when the process
+/// has ended; and, as the last arm, `default => ..` when nothing is ready or `default(timeout) => ..` when nothing
+/// became ready in time. The macro's value is that of the arm.
 ///
 /// # Examples
 /// ```

@@ -32,7 +32,7 @@ const CRATE: House = House {
         &["sync"],
         &["data", "reactor"],
         &["channel", "process"],
-        &["select", "pool", "python"],
+        &["select", "pool", "python", "codec"],
         &["init"],
     ],
 };
@@ -45,7 +45,7 @@ const ENGINE: House = House {
     exceptions: &[],
     common_type: Some("Arena"),
     floors: &[
-        &["error", "failpoint", "id_map", "deadline"],
+        &["error", "failpoint", "id_map", "deadline", "in_place"],
         &["retries", "sys"],
         &["eventcount"],
         &["arena"],

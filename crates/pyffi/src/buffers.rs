@@ -1,35 +1,32 @@
 //! Python objects with the buffer protocol.
 //!
-//! [`SharedBuffer`] exports memory of the engine. Its soundness rests on the type it exports: only the engine makes a
-//! [`BufferView`], the memory of a region does not move while the region exists, and every view keeps the object that keeps
-//! the region.
+//! [`BorrowedBuffer`] exports memory of the engine. Its soundness rests on the type it exports: only the engine makes
+//! one, its memory does not move while it exists, and every view keeps the object that keeps it.
 
-use procession_engine::BufferView;
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::ffi::c_int;
 use std::sync::OnceLock;
 
-/// Bytes of shared memory, exported by the buffer protocol.
+/// What `PyBuffer_FillInfo` calls `readonly`.
+const WRITABLE: c_int = 0;
+
+/// Memory that the program borrows from the engine, exported by the buffer protocol.
 #[pyclass(frozen, weakref, module = "procession._native")]
 #[derive(Debug)]
-pub struct SharedBuffer {
-    region: BufferView,
-    readonly: bool,
-}
+pub struct BorrowedBuffer(procession_engine::BorrowedBuffer);
 
-impl SharedBuffer {
-    /// Creates a buffer over the region; it is writable unless `readonly`.
-    pub fn new(region: BufferView, readonly: bool) -> SharedBuffer {
-        SharedBuffer { region, readonly }
+impl From<procession_engine::BorrowedBuffer> for BorrowedBuffer {
+    fn from(memory: procession_engine::BorrowedBuffer) -> BorrowedBuffer {
+        BorrowedBuffer(memory)
     }
 }
 
 #[pymethods]
-impl SharedBuffer {
+impl BorrowedBuffer {
     fn __len__(&self) -> usize {
-        self.region.len()
+        self.0.len()
     }
 
     // The interpreter calls this, with a view that is null or valid for writing.
@@ -42,23 +39,15 @@ impl SharedBuffer {
         if view.is_null() {
             return Err(PyBufferError::new_err("there is no view to fill"));
         }
-        let this = slf.get();
+        let memory = &slf.get().0;
         // No slice is longer than `isize::MAX`.
-        let length = isize::try_from(this.region.len())
+        let length = isize::try_from(memory.len())
             .map_err(|_| PyBufferError::new_err("longer than Python's buffers can be"))?;
-        let start = this.region.as_ptr().cast();
-        // SAFETY: `view` is valid. The memory is valid for `length` bytes and does not move while the region exists.
-        // `slf` keeps the region, and the filled view keeps `slf`.
-        let filled = unsafe {
-            ffi::PyBuffer_FillInfo(
-                view,
-                slf.as_ptr(),
-                start,
-                length,
-                this.readonly.into(),
-                flags,
-            )
-        };
+        let start = memory.as_ptr().cast();
+        // SAFETY: `view` is valid. The memory is valid for reading and writing `length` bytes, and does not move while
+        // it is borrowed. `slf` keeps it, and the filled view keeps `slf`.
+        let filled =
+            unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, length, WRITABLE, flags) };
         match filled {
             0 => Ok(()),
             _ => Err(PyErr::fetch(slf.py())),

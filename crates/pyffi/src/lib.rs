@@ -3,7 +3,7 @@
 //! The bindings (`crates/python`) contain no unsafe code. Where PyO3 offers nothing safe, the code is here, behind types
 //! that make it safe:
 //!
-//! * [`SharedBuffer`]: memory of the engine as a Python object with the buffer protocol;
+//! * [`BorrowedBuffer`]: memory of the engine as a Python object with the buffer protocol;
 //! * [`BufferProxy`]: the buffer of another object, and [`WritableOnRequest`]: one that its receivers may write to;
 //! * [`fastcall`]: methods that the interpreter calls without PyO3's layer in between;
 //! * [`in_a_moment`]: a call that the main thread makes between two bytecodes;
@@ -14,6 +14,6 @@ pub mod fastcall;
 mod hashing;
 mod interpreter;
 
-pub use buffers::{BufferProxy, SharedBuffer, WritableOnRequest};
+pub use buffers::{BorrowedBuffer, BufferProxy, WritableOnRequest};
 pub use hashing::{Environment, environment_of_same_hashes};
 pub use interpreter::{in_a_moment, is_equal, is_made_by_python};

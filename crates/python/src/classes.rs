@@ -3,7 +3,7 @@
 //! A process that only starts others, or is being started, needs none of them. To create all takes longer than to load
 //! the library.
 
-use procession_pyffi::{BufferProxy, SharedBuffer};
+use procession_pyffi::{BorrowedBuffer, BufferProxy};
 use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -18,8 +18,7 @@ use crate::sync::barrier::Barrier;
 use crate::sync::condition::Waiters;
 use crate::sync::event::Event;
 use crate::sync::fastcall;
-use crate::sync::lock::Lock;
-use crate::sync::rlock::RLock;
+use crate::sync::lock::{Lock, RLock};
 use crate::sync::semaphore::Semaphore;
 use crate::value::Block;
 use crate::value::synchronized::{SynchronizedArrayBase, SynchronizedValueBase};
@@ -43,6 +42,7 @@ macro_rules! classes {
 classes! {
     Barrier,
     Block,
+    BorrowedBuffer,
     BufferProxy,
     Channel,
     DictStore,
@@ -63,7 +63,6 @@ classes! {
     Queue,
     RLock after fastcall::rlock,
     Semaphore after fastcall::semaphore,
-    SharedBuffer,
     Waiters,
 }
 

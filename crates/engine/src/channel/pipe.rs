@@ -247,7 +247,7 @@ impl End {
     ///
     /// # Errors
     /// Like [`End::send`].
-    pub fn send_draft(
+    pub fn send_buf(
         &self,
         buf: &mut Option<MessageBuf>,
         deadline: Deadline,

@@ -164,7 +164,7 @@ impl Queue {
     ///
     /// # Errors
     /// Like [`Queue::put`].
-    pub fn put_draft(
+    pub fn put_buf(
         &self,
         buf: &mut Option<MessageBuf>,
         deadline: Deadline,

@@ -17,6 +17,7 @@ use crate::channel::chunk_list::link::Link;
 use crate::channel::chunk_list::slot::{Phase, View};
 use crate::channel::chunk_list::{CLOSED, JOINABLE, ListCursor, Next};
 use crate::channel::message::Message;
+use crate::channel::message::message_buf::MessageBuf;
 use crate::channel::recovery;
 use crate::channel::send::slot_owner;
 use crate::deadline::Deadline;
@@ -314,7 +315,8 @@ where
             arena.free(block, mine);
             return Err(Error::BadHandle);
         }
-        Ok(Message::long(arena, block, mine, start..length as usize))
+        let buf = MessageBuf::received(arena, block, mine, start..length as usize);
+        Ok(Message::long(buf))
     }
 }
 

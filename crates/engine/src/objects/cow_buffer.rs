@@ -5,7 +5,6 @@
 //! (`private_mapping.rs`).
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::arena::Arena;
@@ -135,8 +134,8 @@ impl CowBuffer {
         let Some((block, range)) = self.place() else {
             return Err(self);
         };
-        match PrivateBlock::of_cow_buffer(self.0, block, range.clone()) {
-            Ok(private) => Ok(BorrowedBuffer::of(Arc::new(private))),
+        match PrivateBlock::of_cow_buffer(self.0, block) {
+            Ok(memory) => Ok(BorrowedBuffer::new(memory, range)),
             Err(cow_buffer) => {
                 let copy = cow_buffer.arena().read_file(block, range).ok();
                 Err(CowBuffer(cow_buffer, copy))

@@ -1,4 +1,5 @@
-//! Objects: what several processes share, how it is named, and which processes hold it.
+//! Objects: what several processes share, how it is named, and which processes hold it. `README.md` has the buffers that
+//! messages are written to, received in and used in.
 
 pub(crate) mod attachment_index;
 pub(crate) mod attachments;

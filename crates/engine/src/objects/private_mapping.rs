@@ -82,23 +82,17 @@ pub(crate) struct PrivateBlock {
     arena: &'static Arena,
     block: BlockId,
     start: NonNull<u8>,
-    range: Range<usize>,
 }
 
-// SAFETY: plain memory, of which `BufferView` gives out pointers only; the registry behind it has a lock.
+// SAFETY: plain memory, of which `BorrowedBuffer` gives out pointers only; the registry behind it has a lock.
 unsafe impl Send for PrivateBlock {}
 // SAFETY: as above.
 unsafe impl Sync for PrivateBlock {}
 
 impl PrivateBlock {
-    /// Lends out the part `range` of a block that belongs to `owner`, which is this process. `None`, with nothing
-    /// changed, if the block shares pages with its neighbours: then it cannot be mapped alone.
-    pub(crate) fn new(
-        arena: &'static Arena,
-        block: BlockId,
-        owner: Owner,
-        range: Range<usize>,
-    ) -> Option<PrivateBlock> {
+    /// Lends out a block that belongs to `owner`, which is this process. `None`, with nothing changed, if the block
+    /// shares pages with its neighbours: then it cannot be mapped alone.
+    pub(crate) fn new(arena: &'static Arena, block: BlockId, owner: Owner) -> Option<PrivateBlock> {
         let start = arena.start_of_pages(block)?;
         let _no_fork = fork_guard();
         let place = Place {
@@ -111,15 +105,13 @@ impl PrivateBlock {
             arena,
             block,
             start,
-            range,
         })
     }
 
-    /// Lends out the part `range` of a copy-on-write buffer's block; returns the copy-on-write buffer if that fails.
+    /// Lends out a copy-on-write buffer's block; returns the copy-on-write buffer if that fails.
     pub(crate) fn of_cow_buffer(
         cow_buffer: TypedRef<CowBufferObject>,
         block: BlockId,
-        range: Range<usize>,
     ) -> std::result::Result<PrivateBlock, TypedRef<CowBufferObject>> {
         let arena = cow_buffer.arena();
         let Some(start) = arena.start_of_pages(block) else {
@@ -141,7 +133,6 @@ impl PrivateBlock {
             arena,
             block,
             start,
-            range,
         })
     }
 }
@@ -196,91 +187,73 @@ impl CowHold {
 
 impl std::fmt::Debug for PrivateBlock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "PrivateBlock#{:x}({} bytes)",
-            self.block.0,
-            self.range.len()
-        )
+        write!(f, "PrivateBlock#{:x}", self.block.0)
     }
 }
 
-/// A range of the arena's memory that a program may read and write like its own, for as long as it keeps this value.
-/// Only the engine makes one.
+/// Bytes of the arena that a program reads and writes like its own memory, for as long as it keeps this value or a
+/// part of it. Only the engine makes one. The memory is returned when the last part is dropped.
 #[derive(Debug, Clone)]
-pub struct BufferView {
-    start: NonNull<u8>,
-    length: usize,
-    _keep: Arc<PrivateBlock>,
+pub struct BorrowedBuffer {
+    memory: Arc<PrivateBlock>,
+    /// Where the bytes lie in the block.
+    range: Range<usize>,
 }
 
-// SAFETY: a pointer to memory that `_keep` keeps alive; whoever dereferences it is responsible for the access.
-unsafe impl Send for BufferView {}
-// SAFETY: as above.
-unsafe impl Sync for BufferView {}
+impl BorrowedBuffer {
+    /// The block must contain the range.
+    pub(crate) fn new(memory: PrivateBlock, range: Range<usize>) -> BorrowedBuffer {
+        BorrowedBuffer {
+            memory: Arc::new(memory),
+            range,
+        }
+    }
 
-impl BufferView {
-    /// Where it starts; valid for reading and writing [`len`](BufferView::len) bytes.
+    /// Where it starts; valid for reading and writing [`len`](BorrowedBuffer::len) bytes.
     pub fn as_ptr(&self) -> *mut u8 {
-        self.start.as_ptr()
+        // SAFETY: within the block, which contains the range.
+        unsafe { self.memory.start.add(self.range.start) }.as_ptr()
     }
 
     /// How many bytes there are.
     pub fn len(&self) -> usize {
-        self.length
+        self.range.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.length == 0
-    }
-}
-
-/// Memory on loan to the program. It is returned when this value and all its views are dropped.
-#[derive(Debug)]
-pub struct BorrowedBuffer(Arc<PrivateBlock>);
-
-impl BorrowedBuffer {
-    pub(crate) fn of(private: Arc<PrivateBlock>) -> BorrowedBuffer {
-        BorrowedBuffer(private)
+        self.range.is_empty()
     }
 
-    /// A view of a part of the bytes; `None` if the part is out of range.
-    pub fn region(&self, part: Range<usize>) -> Option<BufferView> {
-        let whole = &self.0.range;
-        if part.start > part.end || part.end > whole.len() {
+    /// A part of the bytes; `None` if it is out of range.
+    pub fn slice(&self, part: Range<usize>) -> Option<BorrowedBuffer> {
+        if part.start > part.end || part.end > self.len() {
             return None;
         }
-        // SAFETY: within the block, which holds `whole`.
-        let start = unsafe { self.0.start.add(whole.start + part.start) };
-        Some(BufferView {
-            start,
-            length: part.len(),
-            _keep: Arc::clone(&self.0),
+        Some(BorrowedBuffer {
+            memory: Arc::clone(&self.memory),
+            range: self.range.start + part.start..self.range.start + part.end,
         })
     }
 
     /// Whether an address lies in this memory.
     pub fn contains(&self, address: usize) -> bool {
-        let private = &self.0;
-        let start = private.start.addr().get() + private.range.start;
-        (start..start + private.range.len()).contains(&address)
+        let start = self.as_ptr().addr();
+        (start..start + self.len()).contains(&address)
     }
 
     /// Whether the program has written nothing to the memory since it got it; false if that is unknown.
     pub fn is_untouched(&self) -> bool {
-        let private = &self.0;
         let cow = all()
-            .get(&private.block.0)
+            .get(&self.memory.block.0)
             .is_some_and(|place| matches!(place.hold, Hold::CopyOnWrite(_)) && place.is_private);
-        let start = private.start.addr().get() + private.range.start;
-        cow && pagemap::is_untouched(start, private.range.len()) == Some(true)
+        cow && pagemap::is_untouched(self.as_ptr().addr(), self.len()) == Some(true)
     }
 
     /// Releases the objects that the message in this memory kept alive. Its receiver has opened those that it wants.
     pub fn detach_all(&self) {
         let _no_fork = fork_guard();
-        let attachments = match all().get_mut(&self.0.block.0) {
+        let attachments = match all().get_mut(&self.memory.block.0) {
             Some(Place {
                 hold: Hold::CopyOnWrite(CowHold { attachments, .. }) | Hold::Moved(_, attachments),
                 ..
@@ -288,7 +261,7 @@ impl BorrowedBuffer {
             _ => Vec::new(),
         };
         drop(attachments);
-        self.0.arena.detach_all(self.0.block);
+        self.memory.arena.detach_all(self.memory.block);
     }
 }
 

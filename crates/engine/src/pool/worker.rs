@@ -277,7 +277,7 @@ impl Claim<'_> {
     ///
     /// # Errors
     /// As [`Claim::finish`].
-    pub fn finish_draft(
+    pub fn finish_buf(
         &mut self,
         verdict: u8,
         message: &mut Option<MessageBuf>,
@@ -294,7 +294,7 @@ impl Claim<'_> {
         }
         failpoint::hit("pool.done");
         loop {
-            match self.endpoint.results.put_draft(message, Deadline::NEVER) {
+            match self.endpoint.results.put_buf(message, Deadline::NEVER) {
                 Err(PutError::Interrupted) => {}
                 done => break done?,
             }

@@ -4,16 +4,16 @@ use crate::case::Scenario;
 use crate::common::{Child, SharedCells, promptly};
 use crate::memory::sweep_orphans;
 use procession_engine::channel::{MessageBuf, Queue};
-use procession_engine::{BufferView, CowBuffer, Deadline, failpoint, process};
+use procession_engine::{BorrowedBuffer, CowBuffer, Deadline, failpoint, process};
 
 const LENGTH: usize = 50_000;
 
-fn bytes_of(view: &BufferView) -> Vec<u8> {
+fn bytes_of(view: &BorrowedBuffer) -> Vec<u8> {
     // SAFETY: the view is kept, and no other thread writes there.
     unsafe { std::slice::from_raw_parts(view.as_ptr(), view.len()) }.to_vec()
 }
 
-fn fill(view: &BufferView, byte: u8) {
+fn fill(view: &BorrowedBuffer, byte: u8) {
     // SAFETY: as above.
     unsafe { view.as_ptr().write_bytes(byte, view.len()) };
 }
@@ -34,7 +34,7 @@ impl Borrowing {
         self.queue.put(&[&[byte; LENGTH]], deadline).expect("room");
         let message = self.queue.get(deadline).expect("a message");
         let borrowed = message.lend().expect("a large message can be borrowed");
-        let view = borrowed.region(0..LENGTH).expect("all of it");
+        let view = borrowed.slice(0..LENGTH).expect("all of it");
         drop(borrowed);
         fill(&view, byte + 1);
         let child = Child::fork(|| {
@@ -85,7 +85,7 @@ impl Sharing {
         let opened = CowBuffer::open(&cow_buffer.handle()).expect("it is there");
         assert_eq!(opened.bytes(), [byte; LENGTH]);
         let borrowed = opened.lend().expect("it was not borrowed before");
-        let view = borrowed.region(0..LENGTH).expect("all of it");
+        let view = borrowed.slice(0..LENGTH).expect("all of it");
         fill(&view, byte + 1);
         drop((borrowed, cow_buffer));
         assert_eq!(bytes_of(&view), [byte + 1; LENGTH]);

@@ -21,7 +21,7 @@ impl PassingOn {
 
     fn put(&self, buf: MessageBuf) {
         self.queue
-            .put_draft(&mut Some(buf), promptly())
+            .put_buf(&mut Some(buf), promptly())
             .expect("no limit");
     }
 
@@ -30,7 +30,7 @@ impl PassingOn {
         buf.bytes_mut().fill(byte);
         self.put(buf);
         let message = self.queue.get(promptly()).expect("a message");
-        let mut buf = message.into_draft().expect("it was one");
+        let mut buf = message.into_buf().expect("it was one");
         buf.bytes_mut().fill(byte + 1);
         self.put(buf);
         let message = self.queue.get(promptly()).expect("a message");

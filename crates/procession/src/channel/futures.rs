@@ -10,11 +10,11 @@ use procession_engine::select::EventKey;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::joinable::JoinableQueue;
 use super::pipe::{Connection, Receiver, Sender};
 use super::queue::Queue;
 use crate::error::{Error, GetError, PutError};
 use crate::reactor::{Interest, ready};
+use crate::transfer::codec::Codec;
 use crate::transfer::shared::Shared;
 
 /// An endpoint through which messages are sent or received.
@@ -30,11 +30,11 @@ impl MessageEndpoint for Shared<channel::Queue> {
     }
 
     fn room(&self, since: EventKey) -> Interest {
-        Interest::Room(self.clone(), since)
+        Interest::QueueRoom(self.clone(), since)
     }
 
     fn message(&self) -> Interest {
-        Interest::Message(self.clone())
+        Interest::QueueMessage(self.clone())
     }
 }
 
@@ -44,11 +44,11 @@ impl MessageEndpoint for Arc<End> {
     }
 
     fn room(&self, since: EventKey) -> Interest {
-        Interest::Departure(Arc::clone(self), since)
+        Interest::PipeRoom(Arc::clone(self), since)
     }
 
     fn message(&self) -> Interest {
-        Interest::Arrival(Arc::clone(self))
+        Interest::PipeMessage(Arc::clone(self))
     }
 }
 
@@ -84,7 +84,7 @@ pub(crate) async fn get<M>(
     }
 }
 
-impl<T: Serialize> Queue<T> {
+impl<T: Serialize, C: Codec, K> Queue<T, C, K> {
     /// Like [`put`](Queue::put), as a future.
     ///
     /// # Cancellation
@@ -92,12 +92,25 @@ impl<T: Serialize> Queue<T> {
     ///
     /// # Errors
     /// The same as for [`put`](Queue::put).
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Queue;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> procession::Result<()> {
+    /// let queue = Queue::bounded(1)?;
+    /// queue.put_async("first".to_owned()).await?;
+    /// assert_eq!(queue.len(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn put_async(&self, message: T) -> Result<(), PutError<T>> {
         put(self.engine(), message, |message| self.try_put(message)).await
     }
 }
 
-impl<T: DeserializeOwned> Queue<T> {
+impl<T: DeserializeOwned, C: Codec, K> Queue<T, C, K> {
     /// Like [`get`](Queue::get), as a future.
     ///
     /// # Cancellation
@@ -133,32 +146,6 @@ impl<T: DeserializeOwned> Queue<T> {
     }
 }
 
-impl<T: Serialize> JoinableQueue<T> {
-    /// Like [`put`](JoinableQueue::put), as a future.
-    ///
-    /// # Cancellation
-    /// Dropping the future before it resolves puts nothing, and drops the message.
-    ///
-    /// # Errors
-    /// The same as for [`put`](JoinableQueue::put).
-    pub async fn put_async(&self, message: T) -> Result<(), PutError<T>> {
-        self.queue().put_async(message).await
-    }
-}
-
-impl<T: DeserializeOwned> JoinableQueue<T> {
-    /// Like [`get`](JoinableQueue::get), as a future.
-    ///
-    /// # Cancellation
-    /// Dropping the future before it resolves receives nothing: the message stays in the queue.
-    ///
-    /// # Errors
-    /// The same as for [`get`](JoinableQueue::get).
-    pub async fn get_async(&self) -> Result<T, GetError> {
-        self.queue().get_async().await
-    }
-}
-
 impl<S: Serialize, R> Connection<S, R> {
     /// Like [`send`](Connection::send), as a future.
     ///
@@ -180,6 +167,17 @@ impl<S, R: DeserializeOwned> Connection<S, R> {
     ///
     /// # Errors
     /// The same as for [`recv`](Connection::recv).
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> procession::Result<()> {
+    /// let (ours, theirs) = procession::pipe::<u32, u32>()?;
+    /// ours.send_async(1).await?;
+    /// assert_eq!(theirs.recv_async().await?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn recv_async(&self) -> Result<R, GetError> {
         get(self.engine(), || self.try_recv()).await
     }

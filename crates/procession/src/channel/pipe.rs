@@ -16,6 +16,7 @@ use serde::ser::{Serialize, Serializer};
 
 use crate::channel::queue::{get_decoded, put_encoded};
 use crate::error::{Error, GetError, PutError, within};
+use crate::transfer::codec::RustCodec;
 use crate::transfer::context;
 
 /// Creates a pipe whose ends both send and receive: one end sends `A` and receives `B`, the other sends `B` and
@@ -225,7 +226,7 @@ impl<S: Serialize, R> Connection<S, R> {
     }
 
     fn send_until(&self, message: S, deadline: Deadline) -> Result<(), PutError<S>> {
-        put_encoded(message, |bytes, held| {
+        put_encoded::<RustCodec, S>(message, |bytes, held| {
             self.engine().send_with(&[bytes], held, deadline)
         })
     }
@@ -305,7 +306,7 @@ impl<S, R: DeserializeOwned> Connection<S, R> {
     }
 
     fn recv_until(&self, deadline: Deadline) -> Result<R, GetError> {
-        get_decoded(|message| self.engine().recv_into(message, deadline))
+        get_decoded::<RustCodec, R>(|message| self.engine().recv_into(message, deadline))
     }
 }
 
@@ -334,8 +335,8 @@ impl<S, R> Serialize for Connection<S, R> {
             let number = context::attach_fd(self.copy_for_child()?);
             Ok((handle.to_bytes(), number))
         };
-        let way = attach().map_err(context::fail_ser)?;
-        serializer.serialize_newtype_struct("procession::Connection", &way)
+        let parts = attach().map_err(context::fail_ser)?;
+        serializer.serialize_newtype_struct("procession::Connection", &parts)
     }
 }
 

@@ -6,51 +6,30 @@ use std::time::Duration;
 
 use procession_engine::{self as engine, Deadline, ObjectRef, channel};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::joinable::{NotJoinable, QueueKind};
 use crate::error::{Error, GetError, PutError, within};
-use crate::transfer::codec;
+use crate::transfer::codec::{Codec, RustCodec};
 use crate::transfer::shared::Shared;
 
-/// A first-in, first-out queue with many producers and many consumers.
+/// A queue whose messages `C` encodes, and that can be joined if `K` is [`Joinable`](super::joinable::Joinable).
 ///
-/// When [`put`](Queue::put) returns, the message is in shared memory and survives its producer. When a consumer
-/// dies while it takes a message, another consumer gets the message.
-///
-/// Clones refer to the same queue. A queue lives as long as a process or a waiting message holds it. A message
-/// that refers to the queue in which it waits keeps both until the tree of processes ends.
-///
-/// # Examples
-/// ```
-/// use procession::{Process, Queue};
-///
-/// fn produce(queue: Queue<String>) {
-///     queue.put("Hello from producer!".to_owned()).unwrap();
-/// }
-///
-/// fn main() -> procession::Result<()> {
-///     procession::init();
-///     let queue = Queue::new()?;
-///     let producer = Process::spawn(produce, queue.clone())?;
-///     assert_eq!(queue.get()?, "Hello from producer!");
-///     producer.join()?;
-///     Ok(())
-/// }
-/// ```
-#[derive(Serialize, Deserialize)]
-#[serde(transparent, bound = "")]
-pub struct Queue<T> {
+/// Programs use it as [`procession::Queue`](crate::Queue), as [`procession::JoinableQueue`](crate::JoinableQueue)
+/// and, with the feature `python`, as `procession::python::Queue`, which say how a queue behaves.
+pub struct Queue<T, C = RustCodec, K = NotJoinable> {
     inner: Shared<channel::Queue>,
     _items: PhantomData<fn(T) -> T>,
+    _kind: PhantomData<fn() -> (C, K)>,
 }
 
-impl<T> Queue<T> {
+impl<T, C, K: QueueKind> Queue<T, C, K> {
     /// Creates an unbounded queue: putting never waits.
     ///
     /// # Errors
     /// Returns an error when there is no shared memory left.
-    pub fn new() -> Result<Queue<T>, Error> {
-        Ok(Queue::over(channel::Queue::new(0)?))
+    pub fn new() -> Result<Queue<T, C, K>, Error> {
+        Queue::create(0)
     }
 
     /// Creates a queue of at most `capacity` messages: putting waits for room.
@@ -70,19 +49,37 @@ impl<T> Queue<T> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn bounded(capacity: usize) -> Result<Queue<T>, Error> {
+    pub fn bounded(capacity: usize) -> Result<Queue<T, C, K>, Error> {
         assert!(capacity > 0, "a queue needs a capacity of at least one");
-        Ok(Queue::over(channel::Queue::new(capacity)?))
+        Queue::create(capacity)
     }
 
-    pub(crate) fn over(queue: channel::Queue) -> Queue<T> {
+    fn create(capacity: usize) -> Result<Queue<T, C, K>, Error> {
+        Ok(Queue::over(Shared::new(K::create(capacity)?)))
+    }
+}
+
+impl<T, C, K> Queue<T, C, K> {
+    fn over(inner: Shared<channel::Queue>) -> Queue<T, C, K> {
         Queue {
-            inner: Shared::new(queue),
+            inner,
             _items: PhantomData,
+            _kind: PhantomData,
         }
     }
 
     /// Returns the number of waiting messages.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let queue = procession::Queue::new()?;
+    /// queue.put('a')?;
+    /// queue.put('b')?;
+    /// assert_eq!(queue.len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn len(&self) -> usize {
         self.inner.len()
     }
@@ -135,7 +132,7 @@ impl<T> Queue<T> {
     }
 }
 
-impl<T: Serialize> Queue<T> {
+impl<T: Serialize, C: Codec, K> Queue<T, C, K> {
     /// Puts a message. A bounded queue that is full makes it wait for room.
     ///
     /// # Errors
@@ -201,13 +198,13 @@ impl<T: Serialize> Queue<T> {
         if deadline == Deadline::NOW && self.inner.would_refuse() {
             return Err(PutError::Full(message));
         }
-        put_encoded(message, |bytes, held| {
+        put_encoded::<C, T>(message, |bytes, held| {
             self.inner.put_with(&[bytes], held, deadline)
         })
     }
 }
 
-impl<T: DeserializeOwned> Queue<T> {
+impl<T: DeserializeOwned, C: Codec, K> Queue<T, C, K> {
     /// Gets the oldest message, waiting until there is one.
     ///
     /// # Errors
@@ -283,22 +280,22 @@ impl<T: DeserializeOwned> Queue<T> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn iter(&self) -> Iter<'_, T> {
+    pub fn iter(&self) -> Iter<'_, T, C, K> {
         Iter { queue: self }
     }
 
     fn get_until(&self, deadline: Deadline) -> Result<T, GetError> {
-        get_decoded(|message| self.inner.get_into(message, deadline))
+        get_decoded::<C, T>(|message| self.inner.get_into(message, deadline))
     }
 }
 
 /// Encodes a message and puts it with the objects it refers to. Retries after signals.
-pub(crate) fn put_encoded<T: Serialize>(
+pub(crate) fn put_encoded<C: Codec, T: Serialize>(
     message: T,
     mut put: impl FnMut(&[u8], &[ObjectRef]) -> Result<(), engine::error::PutError>,
 ) -> Result<(), PutError<T>> {
     let put = |bytes: &[u8], held: &[ObjectRef]| put_retrying(|| put(bytes, held));
-    match codec::with_message(&message, put) {
+    match C::with_message(&message, put) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(refused(message, error)),
         Err(error) => Err(PutError::Failed(message, Box::new(error))),
@@ -329,12 +326,12 @@ pub(crate) fn refused<T>(message: T, error: engine::error::PutError) -> PutError
 }
 
 /// Gets a message and decodes it. Retries after signals.
-pub(crate) fn get_decoded<T: DeserializeOwned>(
+pub(crate) fn get_decoded<C: Codec, T: DeserializeOwned>(
     get: impl FnMut(&mut channel::Message) -> Result<(), engine::error::GetError>,
 ) -> Result<T, GetError> {
     let mut message = channel::Message::default();
     get_retrying(&mut message, get)?;
-    Ok(codec::decode(message.bytes())?)
+    Ok(C::decode(message.bytes())?)
 }
 
 #[inline]
@@ -353,31 +350,45 @@ pub(crate) fn get_retrying(
     }
 }
 
-impl<T> Clone for Queue<T> {
-    fn clone(&self) -> Queue<T> {
-        Queue {
-            inner: self.inner.clone(),
-            _items: PhantomData,
-        }
+impl<T, C, K> Clone for Queue<T, C, K> {
+    fn clone(&self) -> Queue<T, C, K> {
+        Queue::over(self.inner.clone())
     }
 }
 
-impl<T> fmt::Debug for Queue<T> {
+impl<T, C, K: QueueKind> fmt::Debug for Queue<T, C, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue")
+        f.debug_struct(K::NAME)
             .field("len", &self.len())
             .field("capacity", &self.capacity())
             .finish_non_exhaustive()
     }
 }
 
-/// An iterator over the messages of a [`Queue`].
-#[derive(Debug)]
-pub struct Iter<'a, T> {
-    queue: &'a Queue<T>,
+impl<T, C: Codec, K> Serialize for Queue<T, C, K> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.inner.serialize_as(C::QUEUE, serializer)
+    }
 }
 
-impl<T: DeserializeOwned> Iterator for Iter<'_, T> {
+impl<'de, T, C: Codec, K> Deserialize<'de> for Queue<T, C, K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Queue<T, C, K>, D::Error> {
+        Shared::deserialize_as(C::QUEUE, deserializer).map(Queue::over)
+    }
+}
+
+/// An iterator over the messages of a [`Queue`](crate::Queue) or [`JoinableQueue`](crate::JoinableQueue).
+pub struct Iter<'a, T, C = RustCodec, K = NotJoinable> {
+    queue: &'a Queue<T, C, K>,
+}
+
+impl<T, C, K: QueueKind> fmt::Debug for Iter<'_, T, C, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Iter").field("queue", self.queue).finish()
+    }
+}
+
+impl<T: DeserializeOwned, C: Codec, K> Iterator for Iter<'_, T, C, K> {
     type Item = Result<T, GetError>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -6,26 +6,100 @@ use std::sync::atomic::{
     AtomicU64, AtomicUsize,
 };
 
+pub use procession_derive::Plain;
 use procession_engine::value::SharedBytes;
 
-use crate::data::plain_macro::{Fields, FieldsMut};
+use crate::data::derive::{Fields, FieldsMut};
 
 /// A type of fixed size without pointers, for which every byte pattern is a value: numbers, `bool`, arrays and
-/// tuples of such types, and structs and enums declared with [`plain!`](crate::plain).
+/// tuples of such types, and structs and enums that derive `Plain`.
 ///
-/// Values are written and read field by field, so layout, padding and endianness do not matter. Other processes
-/// may write any bytes; reading them always gives a value.
+/// A [`Value`](crate::Value) or [`Array`](crate::Array) copies its values field by field, so layout, padding and
+/// endianness do not matter. Other processes may write any bytes; reading them always gives a value. A
+/// [`Loan`](crate::Loan) is not copied: its items are [`InPlace`](crate::InPlace), which is a part of the plain types.
+/// Integers and `bool` can also change [without a lock](crate::AtomicPrimitive).
 ///
+/// # Deriving it
+///
+/// The derive macro accepts structs of plain fields, which may be private, and enums without fields. Both must be
+/// `Copy`. Bytes that are no variant of an enum (only stray writes leave such) read as its `#[default]` variant. A
+/// `#[repr(C)]` or `#[repr(transparent)]` struct is also [`InPlace`](crate::InPlace) if its fields are and there is no
+/// padding between them.
+///
+/// Types with generics, unions, and enums whose variants have fields are refused. `#[plain(crate = path)]` names the
+/// crate `procession` if a program knows it by another name.
+///
+/// # Examples
+/// ```
+/// use procession::{Array, Plain, Process};
+///
+/// #[derive(Debug, Clone, Copy, PartialEq, Plain)]
+/// pub struct Point {
+///     pub x: f64,
+///     pub y: f64,
+/// }
+///
+/// #[derive(Debug, Clone, Copy, PartialEq, Default, Plain)]
+/// pub enum Light {
+///     #[default]
+///     Red,
+///     Green,
+/// }
+///
+/// #[derive(Debug, Clone, Copy, PartialEq, Plain)]
+/// pub struct Crossing(pub Point, pub [Light; 4]);
+///
+/// fn open(crossings: Array<Crossing>) {
+///     crossings.update(0, |Crossing(at, _)| Crossing(at, [Light::Green; 4])).unwrap();
+/// }
+///
+/// fn main() -> procession::Result<()> {
+///     procession::init();
+///     let centre = Point { x: 0.5, y: -1.0 };
+///     let crossings = Array::new([Crossing(centre, [Light::Red; 4])])?;
+///     Process::spawn(open, crossings.clone())?.join()?;
+///     assert_eq!(crossings.get(0)?, Crossing(centre, [Light::Green; 4]));
+///     Ok(())
+/// }
+/// ```
+///
+/// What leads to memory of one process is refused:
 /// ```compile_fail
 /// let greeting = procession::Value::new("hello"); // its bytes are in this process alone
 /// ```
 /// ```compile_fail
 /// let name = procession::Value::new(String::new());
 /// ```
+/// ```compile_fail
+/// #[derive(Clone, Copy, procession::Plain)]
+/// struct Named { id: u64, name: &'static str }
+/// ```
+/// ```compile_fail
+/// #[derive(Clone, Copy, procession::Plain)]
+/// struct Node { next: *const u8 }
+/// ```
+/// So is what some bytes are no value of:
+/// ```compile_fail
+/// #[derive(Clone, Copy, procession::Plain)]
+/// struct Maybe { id: Option<u64> } // not any byte says which
+/// ```
+/// ```compile_fail
+/// #[derive(Clone, Copy, procession::Plain)] // no Default
+/// enum Light { Red, Green }
+/// ```
+/// ```compile_fail
+/// #[derive(Clone, Copy, Default, procession::Plain)]
+/// enum Shape { #[default] Point, Circle(f64) }
+/// ```
+/// And what is not `Copy`:
+/// ```compile_fail
+/// #[derive(Clone, procession::Plain)]
+/// struct Point { x: f64 }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot lie in memory that other processes write",
     label = "not plain old data",
-    note = "numbers, `bool`, arrays and tuples of these, and types declared with `procession::plain!` can",
+    note = "numbers, `bool`, arrays and tuples of these, and types that derive `procession::Plain` can",
     note = "a `String`, a `Vec`, a reference or a pointer leads to memory of one process: share such a value in \
             a `procession::Mutex`, or send it through a `procession::Queue`"
 )]

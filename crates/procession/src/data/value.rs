@@ -15,7 +15,7 @@ use crate::transfer::shared::Shared;
 
 /// A value in shared memory with a lock.
 ///
-/// The value is a number, a `bool`, an array of these, or a struct declared with [`plain!`](crate::plain).
+/// The value is a number, a `bool`, an array of these, or a type that derives [`Plain`].
 /// Clones refer to the same value. An integer can also change [without the lock](Value::atomic).
 ///
 /// # Examples

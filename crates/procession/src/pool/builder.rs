@@ -10,11 +10,12 @@ use procession_engine::process::child::Function as PlainFunction;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::handle::PoolHandle;
 use super::local::Local;
 use super::shared::{Limits, PoolShared};
 use super::worker::Initializer;
 use super::worker_set::{WorkerConfig, WorkerSet};
-use super::{Pool, PoolInner, watcher};
+use super::{Pool, watcher};
 use crate::error::Error;
 use crate::transfer::call;
 use crate::transfer::function::Function;
@@ -193,7 +194,7 @@ impl<S: 'static> PoolBuilder<S> {
         }
     }
 
-    /// Replaces each worker after `tasks` tasks. A chunk of [`Pool::map`] counts as one task.
+    /// Replaces each worker after `tasks` tasks. A chunk of [`map`](PoolHandle::map) counts as one task.
     ///
     /// # Panics
     /// Panics when `tasks` is zero.
@@ -223,8 +224,8 @@ impl<S: 'static> PoolBuilder<S> {
     /// Bounds the number of pending tasks, that is, tasks submitted and not yet finished. The default is no
     /// bound.
     ///
-    /// Submitting more waits for room, except with [`try_submit`](Pool::try_submit) and
-    /// [`submit_timeout`](Pool::submit_timeout). A chunk of [`Pool::map`] counts as one task.
+    /// Submitting more waits for room, except with [`try_submit`](PoolHandle::try_submit) and
+    /// [`submit_timeout`](PoolHandle::submit_timeout). A chunk of [`map`](PoolHandle::map) counts as one task.
     ///
     /// # Panics
     /// Panics when `tasks` is zero.
@@ -237,8 +238,7 @@ impl<S: 'static> PoolBuilder<S> {
 
     /// Limits the time each task may run, measured by the clock from its start, including time spent
     /// sleeping or in system calls. After that time its worker is killed and the task fails with
-    /// [`TaskError::TimedOut`](crate::TaskError::TimedOut). In [`Pool::map`] the limit applies to each
-    /// item.
+    /// [`TaskError::TimedOut`](crate::TaskError::TimedOut). In [`map`](PoolHandle::map) the limit applies to each item.
     ///
     /// # Examples
     /// ```
@@ -293,8 +293,9 @@ impl<S: 'static> PoolBuilder<S> {
         let task_queue = TaskQueue::new()?;
         let mut worker_set = WorkerSet::new(workers, config);
         worker_set.fill(&task_queue)?;
-        let shared = Arc::new(PoolShared::new(task_queue, worker_set, self.max_pending));
-        let watched = Arc::clone(&shared);
+        let shared = PoolShared::new(task_queue, worker_set, self.max_pending);
+        let handle = PoolHandle::new(shared, self.limits);
+        let watched = Arc::clone(handle.shared.expect());
         let watcher = thread
             .spawn(move || watcher::watch(&watched))
             .map_err(|source| procession_engine::Error::Os {
@@ -302,12 +303,8 @@ impl<S: 'static> PoolBuilder<S> {
                 source,
             })?;
         Ok(Pool {
-            inner: Local::new(PoolInner {
-                shared,
-                watcher: Some(watcher),
-            }),
-            limits: self.limits,
-            _state: PhantomData,
+            handle,
+            watcher: Local::new(Some(watcher)),
         })
     }
 }

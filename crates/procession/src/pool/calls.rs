@@ -1,59 +1,30 @@
-//! The methods of a pool that submit tasks.
+//! The methods that submit tasks.
 
 use std::time::Duration;
 
+use procession_engine::Deadline;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Pool;
+use super::handle::{PoolHandle, even};
 use super::imap::{Imap, ImapUnordered};
-use super::options::TaskOptions;
+use super::job::Job;
 use super::scope::Scope;
 use super::task::Task;
 use super::unordered::MapUnordered;
-use crate::error::{Error, PutError};
+use crate::error::{Error, PutError, within};
 use crate::transfer::function::TaskFunction;
 
-impl<S: 'static> Pool<S> {
-    /// Returns options under which each task may run for at most `timeout`, in index of
-    /// [`task_timeout`](crate::PoolBuilder::task_timeout).
-    ///
-    /// # Examples
-    /// ```
-    /// use procession::Pool;
-    /// use std::time::Duration;
-    ///
-    /// fn sleep(time: Duration) {
-    ///     std::thread::sleep(time);
-    /// }
-    ///
-    /// # fn main() -> procession::Result<()> {
-    /// # procession::init();
-    /// let pool = Pool::new(1)?;
-    /// let limited = pool.with_timeout(Duration::from_millis(50));
-    /// assert!(limited.apply(sleep, Duration::from_secs(60)).is_err());
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn with_timeout(&self, timeout: Duration) -> TaskOptions<'_, S> {
-        self.options().with_timeout(timeout)
-    }
-
-    /// Returns options under which a task is retried up to `retries` times when its worker dies, in index
-    /// of [`retries`](crate::PoolBuilder::retries).
-    pub fn with_retries(&self, retries: u32) -> TaskOptions<'_, S> {
-        self.options().with_retries(retries)
-    }
-
+impl<S: 'static> PoolHandle<S> {
     /// Calls `function` with each of `items` and returns the results in the order of the items.
     ///
     /// The items are divided into chunks: large ones first, single items at the end. With a time limit,
     /// every item is a chunk of its own. When a worker dies, its whole chunk fails. Large items are
-    /// serialised only as workers become free; a [`close`](Pool::close) in the meantime rejects the rest.
+    /// serialised only as workers become free; a [`close`](crate::Pool::close) in the meantime rejects the rest.
     ///
     /// # Errors
     /// Returns the error of the first item, in their order, that has no result. The other items are still
-    /// processed. To get a result or an error for each item, use [`imap`](Pool::imap).
+    /// processed. To get a result or an error for each item, use [`imap`](PoolHandle::imap).
     ///
     /// # Examples
     /// ```
@@ -81,16 +52,35 @@ impl<S: 'static> Pool<S> {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
-        self.options().map(function, items)
+        let shared = self.shared()?;
+        let items: Vec<Args> = items.into_iter().collect();
+        self.map_ranges(shared, function, &items, &self.ranges(shared, items.len()))
     }
 
-    /// Like [`map`](Pool::map), with chunks of `chunk` items.
+    /// Like [`map`](PoolHandle::map), with chunks of `chunk` items.
     ///
     /// # Errors
-    /// The same as for [`map`](Pool::map).
+    /// The same as for [`map`](PoolHandle::map).
     ///
     /// # Panics
     /// Panics when `chunk` is zero.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Pool;
+    ///
+    /// fn square(n: u64) -> u64 {
+    ///     n * n
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let pool = Pool::new(2)?;
+    /// // Four tasks, of three items and of one.
+    /// assert_eq!(pool.map_chunked(square, 0..10, 3)?.len(), 10);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn map_chunked<F, Args, Shape>(
         &self,
         function: F,
@@ -103,14 +93,17 @@ impl<S: 'static> Pool<S> {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
-        self.options().map_chunked(function, items, chunk)
+        assert!(chunk > 0, "chunks need at least one item");
+        let shared = self.shared()?;
+        let items: Vec<Args> = items.into_iter().collect();
+        self.map_ranges(shared, function, &items, &even(items.len(), chunk))
     }
 
-    /// Like [`map`](Pool::map), but yields results in the order of completion, each with the index of its
+    /// Like [`map`](PoolHandle::map), but yields results in the order of completion, each with the index of its
     /// item.
     ///
     /// All items are submitted at once, in chunks, and take memory until they are done. For many or large
-    /// items, or items that arrive slowly, use [`imap_unordered`](Pool::imap_unordered), which takes them
+    /// items, or items that arrive slowly, use [`imap_unordered`](PoolHandle::imap_unordered), which takes them
     /// one by one.
     ///
     /// # Errors
@@ -145,7 +138,12 @@ impl<S: 'static> Pool<S> {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
-        self.options().map_unordered(function, items)
+        let shared = self.shared()?;
+        let items: Vec<Args> = items.into_iter().collect();
+        let chunks = self.ranges(shared, items.len());
+        let job = Job::by_arrival();
+        let results = self.submit_ranges(shared, function, &items, &chunks, job, |_| Ok(()))?;
+        Ok(MapUnordered::new(results, chunks))
     }
 
     /// Calls `function` with each of `items` and yields the results one by one, in the order of the items.
@@ -188,10 +186,10 @@ impl<S: 'static> Pool<S> {
         I: IntoIterator<Item = Args>,
         I::IntoIter: 'a,
     {
-        self.options().imap(function, items)
+        Ok(Imap::new(self.feed(function, items, Job::in_order())?))
     }
 
-    /// Like [`imap`](Pool::imap), but yields results in the order of completion, each with the index of its
+    /// Like [`imap`](PoolHandle::imap), but yields results in the order of completion, each with the index of its
     /// item.
     ///
     /// # Examples
@@ -213,7 +211,7 @@ impl<S: 'static> Pool<S> {
     /// ```
     ///
     /// # Errors
-    /// The same as for [`imap`](Pool::imap).
+    /// The same as for [`imap`](PoolHandle::imap).
     pub fn imap_unordered<'a, F, Args, Shape, I>(
         &'a self,
         function: F,
@@ -227,7 +225,8 @@ impl<S: 'static> Pool<S> {
         I: IntoIterator<Item = Args>,
         I::IntoIter: 'a,
     {
-        self.options().imap_unordered(function, items)
+        let feed = self.feed(function, items, Job::by_arrival())?;
+        Ok(ImapUnordered::new(feed))
     }
 
     /// Calls `function` once in a worker and waits for its result.
@@ -257,7 +256,7 @@ impl<S: 'static> Pool<S> {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
-        self.options().apply(function, args)
+        Ok(self.submit(function, args)?.join()?)
     }
 
     /// Submits one call of `function` and returns without waiting for its result. If the pool has a
@@ -290,14 +289,15 @@ impl<S: 'static> Pool<S> {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
-        self.options().submit(function, args)
+        let results = self.submit_one(function, &args, Deadline::NEVER)?;
+        results.map(Task::new).ok_or(Error::Full)
     }
 
-    /// Like [`submit`](Pool::submit), but does not wait for room.
+    /// Like [`submit`](PoolHandle::submit), but does not wait for room.
     ///
     /// # Errors
     /// Returns [`PutError::Full`] when there is no room, and [`PutError::Closed`] when the pool takes no
-    /// more tasks; otherwise the same as for [`submit`](Pool::submit). Every error returns the arguments.
+    /// more tasks; otherwise the same as for [`submit`](PoolHandle::submit). Every error returns the arguments.
     ///
     /// # Examples
     /// ```
@@ -329,13 +329,33 @@ impl<S: 'static> Pool<S> {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
-        self.options().try_submit(function, args)
+        self.submit_until(function, args, Deadline::NOW)
     }
 
-    /// Like [`submit`](Pool::submit), but waits for room for at most `timeout`.
+    /// Like [`submit`](PoolHandle::submit), but waits for room for at most `timeout`.
     ///
     /// # Errors
-    /// The same as for [`try_submit`](Pool::try_submit).
+    /// The same as for [`try_submit`](PoolHandle::try_submit).
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{Pool, PutError};
+    /// use std::time::Duration;
+    ///
+    /// fn sleep(time: Duration) {
+    ///     std::thread::sleep(time);
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let pool = Pool::builder().workers(1).max_pending(1).build()?;
+    /// let task = pool.submit(sleep, Duration::from_secs(60))?;
+    /// let result = pool.submit_timeout(sleep, Duration::ZERO, Duration::from_millis(10));
+    /// assert!(matches!(result, Err(PutError::Full(_))));
+    /// task.cancel();
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn submit_timeout<F, Args, Shape>(
         &self,
         function: F,
@@ -348,7 +368,7 @@ impl<S: 'static> Pool<S> {
         Args: Serialize + DeserializeOwned + 'static,
         Shape: 'static,
     {
-        self.options().submit_timeout(function, args, timeout)
+        self.submit_until(function, args, within(timeout))
     }
 
     /// Runs `work`, and returns when all tasks submitted through the [`Scope`] have ended.
@@ -391,10 +411,9 @@ impl<S: 'static> Pool<S> {
     /// let task = pool.scope(|scope| scope.submit(square, 3u64).unwrap());
     /// ```
     pub fn scope<'env, T>(&'env self, work: impl FnOnce(&Scope<'env, S>) -> T) -> T {
-        self.options().scope(work)
-    }
-
-    fn options(&self) -> TaskOptions<'_, S> {
-        TaskOptions::new(&self.inner, self.limits)
+        let scope = Scope::new(self);
+        let made = work(&scope);
+        scope.finish();
+        made
     }
 }

@@ -2,15 +2,15 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use procession_engine::Deadline;
 use serde::de::DeserializeOwned;
 
-use super::PoolInner;
 use super::job;
 use super::job_handle::JobHandle;
 use super::local::Local;
-use super::shared::Limits;
+use super::shared::{Limits, PoolShared};
 use crate::error::{Error, TaskError};
 
 /// Tasks submitted in advance, per worker.
@@ -20,7 +20,7 @@ const TASKS_AHEAD: usize = 32;
 ///
 /// Dropping it ends the tasks that have not started.
 pub(super) struct Feed<'a> {
-    inner: &'a Local<PoolInner>,
+    shared: &'a Local<Arc<PoolShared>>,
     limits: Limits,
     results: JobHandle,
     requests: Option<Box<dyn Iterator<Item = Result<Vec<u8>, Error>> + 'a>>,
@@ -32,13 +32,13 @@ pub(super) struct Feed<'a> {
 
 impl<'a> Feed<'a> {
     pub(super) fn new(
-        inner: &'a Local<PoolInner>,
+        shared: &'a Local<Arc<PoolShared>>,
         limits: Limits,
         results: JobHandle,
         requests: Box<dyn Iterator<Item = Result<Vec<u8>, Error>> + 'a>,
     ) -> Feed<'a> {
         let mut feed = Feed {
-            inner,
+            shared,
             limits,
             results,
             requests: Some(requests),
@@ -55,7 +55,7 @@ impl<'a> Feed<'a> {
         let Some(requests) = &mut self.requests else {
             return;
         };
-        let Ok(PoolInner { shared, .. }) = self.inner.get() else {
+        let Ok(shared) = self.shared.get() else {
             // Report one failing item, even when no task is open.
             self.submitted = self.submitted.max(self.taken + 1);
             self.requests = None;
@@ -124,7 +124,7 @@ impl Drop for Feed<'_> {
     }
 }
 
-/// Yields the results of [`Pool::imap`](crate::Pool::imap) in the order of the items.
+/// Yields the results of [`Pool::imap`](crate::PoolHandle::imap) in the order of the items.
 ///
 /// Dropping it takes no more items and skips tasks that have not started.
 pub struct Imap<'a, R> {
@@ -170,7 +170,7 @@ impl<R> fmt::Debug for Imap<'_, R> {
     }
 }
 
-/// Yields the results of [`Pool::imap_unordered`](crate::Pool::imap_unordered) in the order of completion.
+/// Yields the results of [`Pool::imap_unordered`](crate::PoolHandle::imap_unordered) in the order of completion.
 ///
 /// Dropping it takes no more items and skips tasks that have not started.
 pub struct ImapUnordered<'a, R> {

@@ -49,6 +49,17 @@ impl<T> Local<T> {
     }
 }
 
+impl<T: Clone> Clone for Local<T> {
+    /// A clone made in a forked copy of the process cannot be used either.
+    fn clone(&self) -> Local<T> {
+        Local {
+            maker: self.maker,
+            pid: self.pid,
+            value: self.get().ok().cloned(),
+        }
+    }
+}
+
 impl<T> Drop for Local<T> {
     fn drop(&mut self) {
         if !self.maker.is_current() {

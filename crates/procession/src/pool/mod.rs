@@ -6,11 +6,11 @@
 
 mod builder;
 mod calls;
+mod handle;
 mod imap;
 mod job;
 mod job_handle;
 mod local;
-mod options;
 mod scope;
 mod shared;
 mod task;
@@ -20,22 +20,27 @@ mod worker;
 mod worker_set;
 
 use std::fmt;
-use std::marker::PhantomData;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crate::error::Error;
 use local::Local;
-use shared::{Limits, PoolShared};
+use shared::PoolShared;
 
 pub use builder::PoolBuilder;
+pub use handle::PoolHandle;
 pub use imap::{Imap, ImapUnordered};
-pub use options::TaskOptions;
 pub use scope::{Scope, ScopedTask, SendAs};
 pub use task::Task;
 pub use unordered::MapUnordered;
 
 /// A set of worker processes that call functions.
+///
+/// A pool dereferences to its [`PoolHandle`], whose methods submit tasks: [`map`](PoolHandle::map),
+/// [`imap`](PoolHandle::imap), [`apply`](PoolHandle::apply), [`submit`](PoolHandle::submit) and others.
+/// [`with_timeout`](PoolHandle::with_timeout) and [`with_retries`](PoolHandle::with_retries) set options for some of
+/// the tasks.
 ///
 /// A worker that dies is replaced; only the task it was running fails, with
 /// [`TaskError::WorkerDied`](crate::TaskError::WorkerDied). The workers die with this process, however it ends.
@@ -62,15 +67,15 @@ pub use unordered::MapUnordered;
 /// A submitted task takes memory until it ends. The oldest thousand tasks lie in shared memory, the others in
 /// this process's own memory. [`PoolBuilder::max_pending`] bounds their number.
 ///
-/// [`map`](Pool::map), [`map_chunked`](Pool::map_chunked) and [`imap`](Pool::imap) submit more tasks only while
-/// the pending ones take less than 16 MiB, or are fewer than two per worker (one per worker plus one, when two
-/// would take more than 64 MiB). They serialise the remaining items as tasks end.
-/// [`map_unordered`](Pool::map_unordered) and [`submit`](Pool::submit) have no such bound: all their arguments
-/// take memory at once.
+/// [`map`](PoolHandle::map), [`map_chunked`](PoolHandle::map_chunked) and [`imap`](PoolHandle::imap) submit more
+/// tasks only while the pending ones take less than 16 MiB, or are fewer than two per worker (one per worker plus
+/// one, when two would take more than 64 MiB). They serialise the remaining items as tasks end.
+/// [`map_unordered`](PoolHandle::map_unordered) and [`submit`](PoolHandle::submit) have no such bound: all their
+/// arguments take memory at once.
 ///
 /// A result takes shared memory until it is taken or discarded. Dropping a [`Task`] discards its result.
 /// Dropping an iterator discards the results not yet taken and skips tasks that have not started.
-/// [`imap`](Pool::imap) runs at most 32 items per worker ahead of the results taken. When the pool ends,
+/// [`imap`](PoolHandle::imap) runs at most 32 items per worker ahead of the results taken. When the pool ends,
 /// remaining results are copied out of shared memory.
 ///
 /// # Examples
@@ -96,15 +101,8 @@ pub use unordered::MapUnordered;
 /// }
 /// ```
 pub struct Pool<S = ()> {
-    inner: Local<PoolInner>,
-    limits: Limits,
-    _state: PhantomData<fn(&mut S)>,
-}
-
-/// The parts of a pool that belong to the process that created it.
-struct PoolInner {
-    shared: Arc<PoolShared>,
-    watcher: Option<JoinHandle<()>>,
+    handle: PoolHandle<S>,
+    watcher: Local<Option<JoinHandle<()>>>,
 }
 
 impl Pool {
@@ -156,7 +154,7 @@ impl<S> Pool<S> {
     /// ```
     pub fn resize(&self, workers: usize) -> Result<(), Error> {
         let workers = builder::at_least_one(workers)?;
-        let shared = &self.inner.get()?.shared;
+        let shared = self.handle.shared.get()?;
         let resized = shared.workers().resize(workers, &shared.task_queue);
         // Make the watcher thread watch the new workers.
         let _ = shared.task_queue.ring();
@@ -255,12 +253,12 @@ impl<S> Pool<S> {
 
     #[track_caller]
     fn shared(&self) -> &Arc<PoolShared> {
-        &self.inner.expect().shared
+        self.handle.shared.expect()
     }
 
     fn finish(&mut self) {
-        if let Ok(PoolInner { shared, watcher }) = self.inner.get_mut()
-            && let Some(watcher) = watcher.take()
+        if let Ok(shared) = self.handle.shared.get()
+            && let Ok(Some(watcher)) = self.watcher.get_mut().map(Option::take)
         {
             shared.close();
             // The watcher does not panic; if it did, the panic hook has reported it.
@@ -270,11 +268,19 @@ impl<S> Pool<S> {
     }
 }
 
+impl<S> Deref for Pool<S> {
+    type Target = PoolHandle<S>;
+
+    fn deref(&self) -> &PoolHandle<S> {
+        &self.handle
+    }
+}
+
 impl<S> fmt::Debug for Pool<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Pool");
-        match self.inner.get() {
-            Ok(PoolInner { shared, .. }) => shown
+        match self.handle.shared.get() {
+            Ok(shared) => shown
                 .field("workers", &shared.workers().ids())
                 .field("outstanding", &shared.task_queue.outstanding())
                 .finish(),
@@ -286,7 +292,7 @@ impl<S> fmt::Debug for Pool<S> {
 impl<S> Drop for Pool<S> {
     fn drop(&mut self) {
         if std::thread::panicking()
-            && let Ok(PoolInner { shared, .. }) = self.inner.get()
+            && let Ok(shared) = self.handle.shared.get()
         {
             shared.terminate();
         }

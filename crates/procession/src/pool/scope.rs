@@ -11,15 +11,15 @@ use procession_engine::Deadline;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::handle::PoolHandle;
 use super::job::{self, Outcome};
 use super::job_handle::JobHandle;
-use super::options::TaskOptions;
 use crate::error::{Error, TaskError, within};
 use crate::transfer::function::TaskFunction;
 
-/// Submits tasks that may borrow from the caller; see [`Pool::scope`](crate::Pool::scope).
+/// Submits tasks that may borrow from the caller; see [`Pool::scope`](crate::PoolHandle::scope).
 pub struct Scope<'env, S = ()> {
-    pool: TaskOptions<'env, S>,
+    pool: &'env PoolHandle<S>,
     open: RefCell<Open<'env>>,
 }
 
@@ -32,7 +32,7 @@ struct Entry<'env> {
 }
 
 impl<'env, S: 'static> Scope<'env, S> {
-    pub(super) fn new(pool: TaskOptions<'env, S>) -> Scope<'env, S> {
+    pub(super) fn new(pool: &'env PoolHandle<S>) -> Scope<'env, S> {
         Scope {
             pool,
             open: RefCell::default(),
@@ -43,7 +43,7 @@ impl<'env, S: 'static> Scope<'env, S> {
     /// borrowed, see [`SendAs`].
     ///
     /// # Errors
-    /// The same as for [`Pool::submit`](crate::Pool::submit).
+    /// The same as for [`Pool::submit`](crate::PoolHandle::submit).
     pub fn submit<F, Args, Shape, Sent>(
         &self,
         function: F,

@@ -12,7 +12,7 @@ use super::job;
 use super::job_handle::JobHandle;
 use crate::error::{TaskError, within};
 
-/// A call given to a [`Pool`](crate::Pool) with [`submit`](crate::Pool::submit): what other libraries call a
+/// A call given to a [`Pool`](crate::Pool) with [`submit`](crate::PoolHandle::submit): what other libraries call a
 /// future. It also implements [`Future`], for any executor.
 ///
 /// Dropping it does not cancel the call; the result is discarded when it arrives. When it is leaked with

@@ -11,7 +11,7 @@ use super::job::{self, Outcome, Response};
 use super::job_handle::JobHandle;
 use crate::error::TaskError;
 
-/// Yields the results of [`Pool::map_unordered`](crate::Pool::map_unordered) in the order of completion.
+/// Yields the results of [`Pool::map_unordered`](crate::PoolHandle::map_unordered) in the order of completion.
 ///
 /// Dropping it skips tasks that have not started.
 pub struct MapUnordered<R> {

@@ -14,40 +14,21 @@ use procession_engine::{self as engine, Deadline};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::handle::{Process, reap_unjoined};
 use super::stdio::{self, Stdio};
-use super::{Process, reap_unjoined, tag};
 use crate::error::Error;
 use crate::process::init::{ChildEntry, child_entry};
-use crate::transfer::call;
+use crate::transfer::call::{self, tag};
+use crate::transfer::codec::{Codec, RustCodec};
 use crate::transfer::context;
 use crate::transfer::function::Function;
 
-/// Configures and starts a [`Process`].
+/// Configures and starts a [`Process`](super::handle::Process). `C` encodes its arguments and its result.
 ///
-/// # Examples
-/// ```
-/// use procession::Process;
-///
-/// fn where_am_i() -> (String, String) {
-///     let directory = std::env::current_dir().unwrap();
-///     (directory.display().to_string(), std::env::var("GREETING").unwrap())
-/// }
-///
-/// fn main() -> procession::Result<()> {
-///     procession::init();
-///     let process = Process::builder()
-///         .name("scout")
-///         .current_dir("/")
-///         .env("GREETING", "hello")
-///         .kill_on_drop(true)
-///         .spawn(where_am_i, ())?;
-///     assert_eq!(process.name(), "scout");
-///     assert_eq!(process.join()?, ("/".to_owned(), "hello".to_owned()));
-///     Ok(())
-/// }
-/// ```
-#[derive(Debug, Default)]
-pub struct Builder {
+/// Programs use it as [`procession::Builder`](crate::Builder) and, with the feature `python`, as
+/// `procession::python::Builder`.
+#[derive(Debug)]
+pub struct Builder<C: Codec = RustCodec> {
     pub(super) name: Option<String>,
     args: Vec<OsString>,
     env: BTreeMap<OsString, Option<OsString>>,
@@ -57,13 +38,36 @@ pub struct Builder {
     pub(super) stdio: [Stdio; 3],
     pub(super) daemon: bool,
     pub(super) kill_on_drop: bool,
+    /// The settings that only this codec has.
+    #[cfg_attr(
+        not(feature = "python"),
+        expect(dead_code, reason = "only Python processes have some")
+    )]
+    pub(crate) own: C::Settings,
 }
 
-impl Builder {
+impl<C: Codec> Default for Builder<C> {
+    fn default() -> Builder<C> {
+        Builder {
+            name: None,
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            clear_env: false,
+            cwd: None,
+            setup: Setup::default(),
+            stdio: Default::default(),
+            daemon: false,
+            kill_on_drop: false,
+            own: C::Settings::default(),
+        }
+    }
+}
+
+impl<C: Codec> Builder<C> {
     /// Sets the name of the process, which [`process_name`](crate::process_name) returns there and messages
     /// show.
     #[must_use]
-    pub fn name(mut self, name: impl Into<String>) -> Builder {
+    pub fn name(mut self, name: impl Into<String>) -> Builder<C> {
         self.name = Some(name.into());
         self
     }
@@ -88,21 +92,37 @@ impl Builder {
     /// # }
     /// ```
     #[must_use]
-    pub fn args<S: Into<OsString>>(mut self, args: impl IntoIterator<Item = S>) -> Builder {
+    pub fn args<S: Into<OsString>>(mut self, args: impl IntoIterator<Item = S>) -> Builder<C> {
         self.args.extend(args.into_iter().map(Into::into));
         self
     }
 
     /// Sets an environment variable. The default environment is a copy of this process's.
     #[must_use]
-    pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Builder {
+    pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Builder<C> {
         self.env.insert(key.into(), Some(value.into()));
         self
     }
 
     /// Removes an environment variable.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Process;
+    ///
+    /// fn home() -> Option<String> {
+    ///     std::env::var("HOME").ok()
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let process = Process::builder().env_remove("HOME").spawn(home, ())?;
+    /// assert_eq!(process.join()?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
-    pub fn env_remove(mut self, key: impl Into<OsString>) -> Builder {
+    pub fn env_remove(mut self, key: impl Into<OsString>) -> Builder<C> {
         self.env.insert(key.into(), None);
         self
     }
@@ -125,7 +145,7 @@ impl Builder {
     /// # }
     /// ```
     #[must_use]
-    pub fn env_clear(mut self) -> Builder {
+    pub fn env_clear(mut self) -> Builder<C> {
         self.env.clear();
         self.clear_env = true;
         self
@@ -133,7 +153,7 @@ impl Builder {
 
     /// Sets the working directory.
     #[must_use]
-    pub fn current_dir(mut self, directory: impl Into<PathBuf>) -> Builder {
+    pub fn current_dir(mut self, directory: impl Into<PathBuf>) -> Builder<C> {
         self.cwd = Some(directory.into());
         self
     }
@@ -143,22 +163,36 @@ impl Builder {
     /// When root starts a process as another user, the process also drops root's supplementary groups,
     /// unless [`groups`](Builder::groups) sets others. That user must be allowed to execute the program's
     /// file. Shared objects work as usual.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use procession::Process;
+    ///
+    /// fn serve() {}
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let process = Process::builder().uid(65534).gid(65534).spawn(serve, ())?;
+    /// process.join()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
-    pub fn uid(mut self, uid: u32) -> Builder {
+    pub fn uid(mut self, uid: u32) -> Builder<C> {
         self.setup.uid = Some(uid);
         self
     }
 
     /// Sets the group id the process changes to before its program starts.
     #[must_use]
-    pub fn gid(mut self, gid: u32) -> Builder {
+    pub fn gid(mut self, gid: u32) -> Builder<C> {
         self.setup.gid = Some(gid);
         self
     }
 
     /// Sets the supplementary groups of the process.
     #[must_use]
-    pub fn groups(mut self, groups: impl IntoIterator<Item = u32>) -> Builder {
+    pub fn groups(mut self, groups: impl IntoIterator<Item = u32>) -> Builder<C> {
         self.setup.groups = Some(groups.into_iter().collect());
         self
     }
@@ -191,14 +225,32 @@ impl Builder {
     /// }
     /// ```
     #[must_use]
-    pub fn pre_exec(mut self, hook: PreExec) -> Builder {
+    pub fn pre_exec(mut self, hook: PreExec) -> Builder<C> {
         self.setup.hooks.push(hook);
         self
     }
 
     /// Sets standard input.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::io::Write;
+    /// use procession::{Process, Stdio};
+    ///
+    /// fn count() -> usize {
+    ///     std::io::stdin().lines().count()
+    /// }
+    ///
+    /// fn main() -> procession::Result<()> {
+    ///     procession::init();
+    ///     let mut process = Process::builder().stdin(Stdio::piped()).spawn(count, ())?;
+    ///     process.stdin.as_mut().unwrap().write_all(b"one\ntwo\n").unwrap();
+    ///     assert_eq!(process.join()?, 2); // joining closes the stream
+    ///     Ok(())
+    /// }
+    /// ```
     #[must_use]
-    pub fn stdin(mut self, stream: impl Into<Stdio>) -> Builder {
+    pub fn stdin(mut self, stream: impl Into<Stdio>) -> Builder<C> {
         self.stdio[0] = stream.into();
         self
     }
@@ -225,14 +277,14 @@ impl Builder {
     /// }
     /// ```
     #[must_use]
-    pub fn stdout(mut self, stream: impl Into<Stdio>) -> Builder {
+    pub fn stdout(mut self, stream: impl Into<Stdio>) -> Builder<C> {
         self.stdio[1] = stream.into();
         self
     }
 
     /// Sets standard error.
     #[must_use]
-    pub fn stderr(mut self, stream: impl Into<Stdio>) -> Builder {
+    pub fn stderr(mut self, stream: impl Into<Stdio>) -> Builder<C> {
         self.stdio[2] = stream.into();
         self
     }
@@ -258,41 +310,34 @@ impl Builder {
     /// # }
     /// ```
     #[must_use]
-    pub fn daemon(mut self, daemon: bool) -> Builder {
+    pub fn daemon(mut self, daemon: bool) -> Builder<C> {
         self.daemon = daemon;
         self
     }
 
     /// Sets whether dropping the [`Process`] kills the process.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Process;
+    ///
+    /// fn wait() {
+    ///     loop {
+    ///         std::thread::park();
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// # procession::init();
+    /// let process = Process::builder().kill_on_drop(true).spawn(wait, ())?;
+    /// drop(process); // returns when the process has ended
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
-    pub fn kill_on_drop(mut self, kill: bool) -> Builder {
+    pub fn kill_on_drop(mut self, kill: bool) -> Builder<C> {
         self.kill_on_drop = kill;
         self
-    }
-
-    /// Starts the process; see [`Process::spawn`].
-    ///
-    /// # Errors
-    /// The same as for [`Process::spawn`].
-    pub fn spawn<F, Args, Shape>(self, function: F, args: Args) -> Result<Process<F::Output>, Error>
-    where
-        F: Function<Args, Shape>,
-        F::Output: Serialize + DeserializeOwned,
-        Args: Serialize + DeserializeOwned + 'static,
-        Shape: 'static,
-    {
-        let entry = child_entry()?;
-        let (reserved, control) = reserve()?;
-        let args = [args];
-        let (request, keep) =
-            context::transfer_to(reserved.id(), || call::request(&function, &args));
-        let request = request?;
-        let name = self.name_or_next();
-        put_request(&control, &name, &request)?;
-        let process = self.start(entry, reserved, control, name, keep)?;
-        // Only now does the child hold the shared objects in the arguments.
-        drop(args);
-        Ok(process)
     }
 
     /// Returns the given name, or the next default name.
@@ -308,7 +353,7 @@ impl Builder {
         control: Arc<Queue>,
         name: String,
         keep: Vec<OwnedFd>,
-    ) -> Result<Process<R>, Error> {
+    ) -> Result<Process<R, C>, Error> {
         let kill_on_drop = self.kill_on_drop;
         let (launch, ends) = self.launch(entry, keep, &control)?;
         let child = launch.start(reserved)?;
@@ -349,6 +394,33 @@ impl Builder {
             note: hex(&control.handle().to_bytes()),
         };
         Ok((launch, ends))
+    }
+}
+
+impl Builder {
+    /// Starts the process; see [`Process::spawn`].
+    ///
+    /// # Errors
+    /// The same as for [`Process::spawn`].
+    pub fn spawn<F, Args, Shape>(self, function: F, args: Args) -> Result<Process<F::Output>, Error>
+    where
+        F: Function<Args, Shape>,
+        F::Output: Serialize + DeserializeOwned,
+        Args: Serialize + DeserializeOwned + 'static,
+        Shape: 'static,
+    {
+        let entry = child_entry()?;
+        let (reserved, control) = reserve()?;
+        let args = [args];
+        let (request, keep) =
+            context::transfer_to(reserved.id(), || call::request(&function, &args));
+        let request = request?;
+        let name = self.name_or_next();
+        put_request(&control, &name, &request)?;
+        let process = self.start(entry, reserved, control, name, keep)?;
+        // Only now does the child hold the shared objects in the arguments.
+        drop(args);
+        Ok(process)
     }
 
     /// Returns an error if a setting needs a fresh run of the program.

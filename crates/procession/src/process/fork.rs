@@ -11,8 +11,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::builder::Builder;
+use super::handle::{Process, reap_unjoined, unjoined};
 use super::serve::{self, NameLock};
-use super::{Process, reap_unjoined, stdio, unjoined};
+use super::stdio;
 use crate::error::Error;
 #[cfg(feature = "async")]
 use crate::reactor::{self, Reactors};
@@ -25,6 +26,21 @@ impl Builder {
     /// # Errors
     /// The same as for [`Process::fork`], and an error when [`args`](Builder::args) or a variable was set:
     /// a forked process has those of its parent.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{ForkSafe, Process};
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let number = 6;
+    /// let double = || 2 * number;
+    /// // SAFETY: this program has no other threads.
+    /// let double = unsafe { ForkSafe::new(double) };
+    /// let process = Process::builder().name("double").fork(double)?;
+    /// assert_eq!(process.join()?, 12);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn fork<F, R>(self, closure: ForkSafe<F>) -> Result<Process<R>, Error>
     where
         F: FnOnce() -> R,

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use procession_engine as engine;
 use serde::de::DeserializeOwned;
 
-use super::Process;
+use super::handle::Process;
 use crate::error::JoinError;
 use crate::reactor::{Interest, ready};
+use crate::transfer::codec::Codec;
 
-impl<R: DeserializeOwned> Process<R> {
+impl<R: DeserializeOwned, C: Codec> Process<R, C> {
     /// Like [`join`](Process::join), as a future that borrows the process.
     ///
     /// A [piped](crate::Stdio::piped) standard input stays open, as with
@@ -24,6 +25,27 @@ impl<R: DeserializeOwned> Process<R> {
     ///
     /// # Errors
     /// The same as for [`join_timeout`](Process::join_timeout).
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::Process;
+    ///
+    /// fn square(n: u64) -> u64 {
+    ///     n * n
+    /// }
+    ///
+    /// fn main() -> procession::Result<()> {
+    ///     procession::init();
+    ///     run()
+    /// }
+    ///
+    /// #[tokio::main]
+    /// async fn run() -> procession::Result<()> {
+    ///     let mut process = Process::spawn(square, 12)?;
+    ///     assert_eq!(process.join_async().await?, 144);
+    ///     Ok(())
+    /// }
+    /// ```
     pub async fn join_async(&mut self) -> Result<R, JoinError> {
         loop {
             if let Some(result) = self.try_join()? {
@@ -40,7 +62,7 @@ fn no_descriptor(source: std::io::Error) -> JoinError {
     JoinError::from(engine::Error::Os { what, source })
 }
 
-impl<R: DeserializeOwned + 'static> IntoFuture for Process<R> {
+impl<R: DeserializeOwned + 'static, C: Codec> IntoFuture for Process<R, C> {
     type Output = Result<R, JoinError>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 

@@ -7,9 +7,8 @@ use procession_engine::channel::{Message, Queue};
 use procession_engine::process::child;
 use procession_engine::{self as engine, Deadline, Handle, error::GetError};
 
-use super::tag;
 use crate::error::{Panic, Result};
-use crate::transfer::call;
+use crate::transfer::call::{self, tag};
 use crate::transfer::codec;
 use crate::transfer::panic;
 

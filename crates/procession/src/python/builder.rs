@@ -1,6 +1,5 @@
-//! The settings of a Python process.
+//! Starts Python processes.
 
-use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -8,114 +7,91 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use procession_engine as engine;
-use procession_engine::process::child::PreExec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::bytes::Bytes;
+use super::codec::PythonCodec;
 use super::message::PythonRequest;
-use super::process::Process;
 use super::wire;
 use crate::error::{Error, os};
+use crate::process::builder::Builder;
+use crate::process::handle::Process;
 use crate::process::init::{ChildEntry, Program};
-use crate::process::{self, Stdio, put_message, reserve};
+use crate::process::{put_message, reserve};
 use crate::transfer::context;
 
-/// Configures and starts a [`Process`].
-///
-/// # Examples
-/// ```no_run
-/// use procession::python;
-///
-/// # fn main() -> procession::Result<()> {
-/// let process: python::Process<String> = python::Process::builder()
-///     .interpreter("venv/bin/python")
-///     .env("PYTHONPATH", "scripts")
-///     .kill_on_drop(true)
-///     .spawn("report", "render", ("monthly", 2026))?;
-/// println!("{}", process.join()?);
-/// # Ok(())
-/// # }
-/// ```
+/// The interpreter that a process runs.
 #[derive(Debug)]
-pub struct Builder {
-    interpreter: PathBuf,
-    setup: process::Builder,
-}
+pub struct Interpreter(PathBuf);
 
-impl Default for Builder {
-    fn default() -> Builder {
-        Builder {
-            interpreter: "python3".into(),
-            setup: process::Builder::default(),
-        }
+impl Default for Interpreter {
+    fn default() -> Interpreter {
+        Interpreter("python3".into())
     }
 }
 
-macro_rules! settings {
-    ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*);)+) => {$(
-        $(#[$doc])*
-        #[must_use]
-        pub fn $name(mut self, $($argument: $type),*) -> Builder {
-            self.setup = self.setup.$name($($argument),*);
-            self
-        }
-    )+};
+impl<R: DeserializeOwned> Process<R, PythonCodec> {
+    /// Starts `python3` to call a function of a module. [`Builder`] can start other interpreters.
+    ///
+    /// `module` is the name of an importable module, and `function` a name in it (`"dumps"`,
+    /// `"Path.home"`). `args` is a tuple of the positional arguments, also for a single one: `(5,)`. A
+    /// struct or map gives keyword arguments instead. A function that returns `None` returns `()`.
+    ///
+    /// # Errors
+    /// Returns an error when the arguments have another form or cannot be expressed in Python,
+    /// [`Error::NoInterpreter`] when the interpreter does not exist, and an error when the system cannot
+    /// start a process.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use procession::python;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let process = python::Process::<String>::spawn("json", "dumps", ([1, 2],))?;
+    /// assert_eq!(process.join()?, "[1, 2]");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn spawn<Args: Serialize>(
+        module: &str,
+        function: &str,
+        args: Args,
+    ) -> Result<Process<R, PythonCodec>, Error> {
+        Builder::<PythonCodec>::default().spawn(module, function, args)
+    }
 }
 
-impl Builder {
+impl Builder<PythonCodec> {
     /// Sets the interpreter: a path, or a name to find in `PATH`. The default is `python3`.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use procession::python;
+    ///
+    /// # fn main() -> procession::Result<()> {
+    /// let builder = python::Process::builder().interpreter("venv/bin/python");
+    /// let process: python::Process<i64> = builder.spawn("operator", "add", (2, 3))?;
+    /// assert_eq!(process.join()?, 5);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
-    pub fn interpreter(mut self, interpreter: impl Into<PathBuf>) -> Builder {
-        self.interpreter = interpreter.into();
+    pub fn interpreter(mut self, interpreter: impl Into<PathBuf>) -> Builder<PythonCodec> {
+        self.own = Interpreter(interpreter.into());
         self
     }
 
-    settings! {
-        /// Sets the name of the process, which `procession.current_process()` has there.
-        name(name: impl Into<String>);
-        /// Adds arguments, which follow the program's name in its `sys.argv`.
-        args(args: impl IntoIterator<Item = impl Into<OsString>>);
-        /// Sets an environment variable. The default environment is a copy of this process's.
-        /// `PYTHONPATH` lists directories of modules, in addition to the working directory.
-        env(key: impl Into<OsString>, value: impl Into<OsString>);
-        /// Removes an environment variable.
-        env_remove(key: impl Into<OsString>);
-        /// Clears the environment, so that it has only the variables set with [`env`](Builder::env).
-        env_clear();
-        /// Sets the working directory, in which Python looks for modules first.
-        current_dir(directory: impl Into<PathBuf>);
-        /// Sets the user id; see [`procession::Builder::uid`](crate::Builder::uid).
-        uid(uid: u32);
-        /// Sets the group id.
-        gid(gid: u32);
-        /// Sets the supplementary groups.
-        groups(groups: impl IntoIterator<Item = u32>);
-        /// Runs a closure before the interpreter starts; see
-        /// [`procession::Builder::pre_exec`](crate::Builder::pre_exec).
-        pre_exec(hook: PreExec);
-        /// Sets standard input.
-        stdin(stream: impl Into<Stdio>);
-        /// Sets standard output.
-        stdout(stream: impl Into<Stdio>);
-        /// Sets standard error.
-        stderr(stream: impl Into<Stdio>);
-        /// Sets whether the process dies at once when this process ends, however it ends.
-        daemon(daemon: bool);
-        /// Sets whether dropping the [`Process`] kills the process.
-        kill_on_drop(kill: bool);
-    }
-
-    /// Starts the process; see [`Process::spawn`].
+    /// Starts the process; see [`Process::spawn`](super::Process#method.spawn).
     ///
     /// # Errors
-    /// The same as for [`Process::spawn`].
+    /// The same as for [`Process::spawn`](super::Process#method.spawn).
     pub fn spawn<R, Args>(
         self,
         module: &str,
         function: &str,
         args: Args,
-    ) -> Result<Process<R>, Error>
+    ) -> Result<Process<R, PythonCodec>, Error>
     where
         R: DeserializeOwned,
         Args: Serialize,
@@ -131,7 +107,7 @@ impl Builder {
                     .to_owned(),
             });
         }
-        let name = self.setup.name_or_next();
+        let name = self.name_or_next();
         let request = wire::encode(&PythonRequest {
             name: &name,
             module,
@@ -148,20 +124,19 @@ impl Builder {
         let error_pipe = OwnedFd::from(error_pipe)
             .try_clone()
             .map_err(os("duplicate a descriptor"))?;
-        let path = located(&self.interpreter)
-            .map_err(|source| no_interpreter(&self.interpreter, source))?;
+        let Interpreter(interpreter) = &self.own;
+        let path = located(interpreter).map_err(|source| no_interpreter(interpreter, source))?;
         let entry = ChildEntry::Program(Program {
             path: path.clone(),
             args: vec!["-c".to_owned(), program(&error_pipe)],
             error_pipe,
         });
         let process = self
-            .setup
             .start(entry, reserved, control, name, keep)
             .map_err(|error| with_interpreter(error, &path))?;
         // Only now does the child hold the shared objects in the arguments.
         drop(args);
-        Ok(Process::started(process, error_reader))
+        Ok(process.with_error_reader(error_reader))
     }
 }
 

@@ -1,8 +1,8 @@
 //! The messages on the control queue between a Rust process and a Python process.
 //!
 //! Both sides encode them as dicts in the wire format. Arguments and results are nested messages, which only
-//! code that knows their type decodes. The other side is in `called.py` and `rust_popen.py` in
-//! `procession/_core`.
+//! code that knows their type decodes. The other side is in `called.py` and `popen.py` in
+//! `procession/_core/rust`.
 
 use serde::{Deserialize, Serialize};
 

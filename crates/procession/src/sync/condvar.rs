@@ -53,9 +53,9 @@ use crate::transfer::shared::Shared;
 ///     procession::init();
 ///     let (lock, raised, value) = (Lock::new()?, Condvar::new()?, Value::new(0)?);
 ///     let process = Process::spawn(raise, (lock.clone(), raised.clone(), value.clone()))?;
-///     let turn = raised.wait_while(lock.lock()?, |()| value.get().is_ok_and(|n| n == 0))?;
+///     let guard = raised.wait_while(lock.lock()?, |()| value.get().is_ok_and(|n| n == 0))?;
 ///     assert_eq!(value.get()?, 1);
-///     drop(turn);
+///     drop(guard);
 ///     process.join()?;
 ///     Ok(())
 /// }
@@ -178,14 +178,14 @@ impl Condvar {
         deadline: Deadline,
     ) -> Result<(G, bool), G::Error> {
         let lock = guard.lock();
-        let ticket = self
+        let waiter = self
             .inner
             .enroll_under(G::engine(&lock))
             .map_err(|error| G::failed(error.into()))?;
         guard.release().map_err(G::failed)?;
-        while self.inner.sleep(&ticket, deadline) == Err(WaitError::Interrupted) {}
-        let moved = ticket.was_moved();
-        let notified = ticket.leave();
+        while self.inner.sleep(&waiter, deadline) == Err(WaitError::Interrupted) {}
+        let moved = waiter.was_moved();
+        let notified = waiter.leave();
         let locked = G::lock_again(lock);
         if moved {
             G::engine(&lock).pass_on();

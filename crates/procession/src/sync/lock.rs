@@ -29,9 +29,9 @@ use crate::transfer::shared::Shared;
 /// fn main() -> procession::Result<()> {
 ///     procession::init();
 ///     let lock = Lock::new()?;
-///     let turn = lock.lock()?;
+///     let guard = lock.lock()?;
 ///     let process = Process::spawn(work, lock.clone())?;
-///     drop(turn);
+///     drop(guard);
 ///     process.join()?;
 ///     Ok(())
 /// }

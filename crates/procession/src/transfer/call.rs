@@ -11,13 +11,23 @@ use procession_engine::process::child::{self, EntryAdapter, EntryId, Function as
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Panic};
+use crate::error::{Error, JoinError, Panic};
 use crate::transfer::codec;
 use crate::transfer::function::Function;
 use crate::transfer::panic::caught;
 
 /// The size of `entry` and `count` in bytes.
 const HEADER: usize = 8;
+
+/// The first byte of a message on the control queue between a process and its parent.
+pub(crate) mod tag {
+    pub(crate) const REQUEST: u8 = 0;
+    pub(crate) const RESPONSE: u8 = 1;
+    /// Followed by the panic, where panics abort.
+    pub(crate) const ABORTED: u8 = 2;
+    /// Followed by the reason, as text.
+    pub(crate) const REFUSED: u8 = 3;
+}
 
 /// Why a call has no result.
 #[derive(Debug, Serialize, Deserialize)]
@@ -124,6 +134,31 @@ pub(crate) fn next_result<R: DeserializeOwned>(
     let (result, rest) = codec::decode_front(response)?;
     *response = rest;
     Ok(result)
+}
+
+/// Reads the result of the process `pid` from a message on its control queue. Returns `None` for its request.
+pub(crate) fn process_result<R: DeserializeOwned>(
+    pid: u32,
+    message: &[u8],
+) -> Option<Result<R, JoinError>> {
+    let undelivered = |reason: String| JoinError::Undelivered { pid, reason };
+    let (tag, mut bytes) = message.split_first()?;
+    match *tag {
+        tag::RESPONSE => Some(match next_result(&mut bytes) {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(Failure::Panicked(panic))) => Err(JoinError::Panicked(panic)),
+            Ok(Err(Failure::Undelivered(reason))) => Err(undelivered(reason)),
+            Err(error) => Err(undelivered(error.to_string())),
+        }),
+        tag::ABORTED => Some(Err(match codec::decode(bytes) {
+            Ok(panic) => JoinError::Panicked(panic),
+            Err(error) => undelivered(error.to_string()),
+        })),
+        tag::REFUSED => Some(Err(undelivered(
+            String::from_utf8_lossy(bytes).into_owned(),
+        ))),
+        _ => None,
+    }
 }
 
 struct Each<Args, Shape>(PhantomData<fn(Args) -> Shape>);

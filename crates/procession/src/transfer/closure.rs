@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 /// A function and its captured values, created by [`closure!`](crate::closure).
 ///
 /// Use it wherever a plain function is accepted: [`Process::spawn`](crate::Process::spawn),
-/// [`Pool::map`](crate::Pool::map) and so on.
+/// [`Pool::map`](crate::PoolHandle::map) and so on.
 #[derive(Clone)]
 pub struct Closure<F, C> {
     pub(crate) function: F,
@@ -55,8 +55,8 @@ impl<F, C: fmt::Debug> fmt::Debug for Closure<F, C> {
 /// The macro defines a plain `fn` whose first argument holds the captured values:
 ///
 /// * Captured values are moved in, and each call owns its own. A pool task that makes several calls
-///   ([`Pool::map`](crate::Pool::map)) carries them once, and each call decodes its own copy. With
-///   [`Pool::imap`](crate::Pool::imap), whose tasks are single calls, they go along with each item.
+///   ([`Pool::map`](crate::PoolHandle::map)) carries them once, and each call decodes its own copy. With
+///   [`Pool::imap`](crate::PoolHandle::imap), whose tasks are single calls, they go along with each item.
 /// * Shared objects ([`Queue`](crate::Queue), [`Lock`](crate::Lock), ...) may be captured wherever they may be
 ///   arguments: for a new process, and for the initializer of a pool.
 /// * The block sees items, but no other variables, no type parameters and no `self`.

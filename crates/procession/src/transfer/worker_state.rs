@@ -111,7 +111,7 @@ where
     let done = caught(move || function.call(move || &mut **slot.insert(take()), args));
     match borrowed {
         Some(state) if done.is_ok() => {
-            WORKER_STATE.with_borrow_mut(|kept| kept.state = Some(state))
+            WORKER_STATE.with_borrow_mut(|worker| worker.state = Some(state))
         }
         // Ignore a panic of this drop: the task's own panic is reported.
         state => drop(caught(|| drop(state))),
@@ -121,7 +121,7 @@ where
 
 fn take<S: 'static>() -> Box<S> {
     let (state, make) =
-        WORKER_STATE.with_borrow_mut(|kept| (kept.state.take(), Rc::clone(&kept.make)));
+        WORKER_STATE.with_borrow_mut(|worker| (worker.state.take(), Rc::clone(&worker.make)));
     let state = state.map_or_else(|| make(), Ok);
     state
         .unwrap_or_else(|error| panic!("this worker's state cannot be created again: {error}"))
@@ -131,5 +131,5 @@ fn take<S: 'static>() -> Box<S> {
 
 /// Drops the state, if there is one.
 pub(crate) fn drop_state() {
-    drop(WORKER_STATE.with_borrow_mut(|kept| kept.state.take()));
+    drop(WORKER_STATE.with_borrow_mut(|worker| worker.state.take()));
 }

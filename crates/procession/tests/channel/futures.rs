@@ -61,6 +61,26 @@ fn what_another_process_puts_is_received() {
     });
 }
 
+#[cfg(feature = "python")]
+#[test]
+fn a_queue_for_python_has_futures_too() {
+    use procession::python;
+
+    fn produce(queue: python::Queue<String>) {
+        queue.put("hello".to_owned()).unwrap();
+    }
+
+    let queue = python::Queue::bounded(1).unwrap();
+    let process = Process::spawn(produce, queue.clone()).unwrap();
+    block_on(async {
+        assert_eq!(queue.get_async().await.unwrap(), "hello");
+        process.await.unwrap();
+        queue.put_async("full".to_owned()).await.unwrap();
+        assert!(poll_once(queue.put_async("no room".to_owned())).is_pending());
+        assert_eq!(queue.len(), 1);
+    });
+}
+
 #[test]
 fn putting_waits_for_room() {
     let queue = JoinableQueue::bounded(2).unwrap();

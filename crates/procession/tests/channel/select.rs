@@ -89,10 +89,10 @@ fn an_arm_may_leave_the_loop_around_it() {
 #[test]
 fn a_process_that_ends_is_noticed_among_others() {
     let event = Event::new().unwrap();
-    let patient = Process::spawn(wait_for, event.clone()).unwrap();
+    let waiting = Process::spawn(wait_for, event.clone()).unwrap();
     let killed = Process::spawn(wait_for, event.clone()).unwrap();
     let mut select = Select::new();
-    let first = select.join(&patient);
+    let first = select.join(&waiting);
     let second = select.join(&killed);
     assert_eq!(select.ready_timeout(MOMENT), None);
     killed.kill().unwrap();
@@ -101,7 +101,7 @@ fn a_process_that_ends_is_noticed_among_others() {
     assert_eq!(select.try_ready(), None);
     event.set();
     assert_eq!(select.ready(), first);
-    patient.join().unwrap();
+    waiting.join().unwrap();
 }
 
 #[test]

@@ -1,36 +1,61 @@
 //! Users' structs and enums shared by several processes.
 
-use procession::{Array, Plain, Process, Value, plain};
+#![forbid(unsafe_code)]
+
+use procession::{Array, Loan, Plain, Process, Value};
 
 procession::test_support!();
 
-plain! {
-    /// Fields of several sizes: in memory the struct would have padding.
-    #[derive(Debug, Clone, Copy, PartialEq)]
-    struct Reading {
-        valid: bool,
-        pub(crate) value: f64,
-        channel: u16,
-        history: [i32; 3],
-    }
-
-    #[derive(Debug, Clone, Copy, PartialEq, Default)]
-    enum Light {
-        #[default]
-        Red = 1,
-        Amber = -2,
-        Green = 300,
-    }
-
-    #[derive(Debug, Clone, Copy, PartialEq)]
-    struct Crossing(u8, Light, pub [Reading; 2], (), (f32, i8));
-
-    #[derive(Debug, Clone, Copy, PartialEq)]
-    struct Nothing {}
-
-    #[derive(Debug, Clone, Copy, PartialEq, Default)]
-    enum Only { #[default] One }
+/// Fields of several sizes: in memory the struct would have padding.
+#[derive(Debug, Clone, Copy, PartialEq, Plain)]
+struct Reading {
+    valid: bool,
+    pub(crate) value: f64,
+    channel: u16,
+    history: [i32; 3],
 }
+
+#[derive(Debug, Clone, Copy, PartialEq, Default, Plain)]
+enum Light {
+    #[default]
+    Red = 1,
+    Amber = -2,
+    Green = 300,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Plain)]
+struct Crossing(u8, Light, pub [Reading; 2], (), (f32, i8));
+
+#[derive(Debug, Clone, Copy, PartialEq, Plain)]
+struct Nothing {}
+
+#[derive(Debug, Clone, Copy, PartialEq, Default, Plain)]
+enum Only {
+    #[default]
+    One,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Plain)]
+struct Unit;
+
+/// Its fields are not aligned, and one is named by a keyword.
+#[derive(Debug, Clone, Copy, PartialEq, Plain)]
+#[repr(C, packed)]
+struct Packed {
+    r#type: u8,
+    number: u64,
+}
+
+mod shared {
+    pub mod processes {
+        pub use procession::*;
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Plain)]
+#[plain(crate = shared::processes)]
+#[repr(transparent)]
+struct Renamed(i16);
 
 const READING: Reading = Reading {
     valid: true,
@@ -111,4 +136,26 @@ fn values_without_bytes_are_values_too() {
     let nothings = Array::new([Nothing {}; 3]).unwrap();
     assert_eq!(nothings.to_vec().unwrap(), [Nothing {}; 3]);
     assert_eq!(Value::new(Only::One).unwrap().get(), Ok(Only::One));
+    assert_eq!(Value::new(Unit).unwrap().get(), Ok(Unit));
+}
+
+#[test]
+fn structs_of_any_layout_are_read_as_they_were_written() {
+    let packed = Packed {
+        r#type: 3,
+        number: u64::MAX - 1,
+    };
+    assert_eq!(Value::new(packed).unwrap().get(), Ok(packed));
+    assert_eq!(Value::new(Renamed(-2)).unwrap().get(), Ok(Renamed(-2)));
+}
+
+#[test]
+fn a_struct_without_padding_is_used_where_it_lies() {
+    let packed = Packed {
+        r#type: 3,
+        number: 4,
+    };
+    let loan = Loan::from_slice(&[packed, packed]).unwrap();
+    assert_eq!(*loan, [packed; 2]);
+    assert_eq!(*Loan::<Renamed>::zeroed(3).unwrap(), [Renamed(0); 3]);
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use procession::{Error, Event, Pool, Queue, Task, TaskError};
+use procession::{Error, Event, Pool, PutError, Queue, Task, TaskError};
 
 procession::test_support!();
 
@@ -211,6 +211,42 @@ fn imap_over_a_pool_that_was_closed_ends() {
     assert!(matches!(last, Err(TaskError::PoolGone)), "{last:?}");
 }
 
+#[test]
+fn a_handle_that_outlives_its_pool_reports_that_the_pool_is_closed() {
+    let pool = Pool::new(1).unwrap();
+    let (same, limited) = (pool.clone(), pool.with_retries(1));
+    assert_eq!(same.apply(square, 3).unwrap(), 9);
+    let task = limited.submit(square, 4).unwrap();
+    drop(pool);
+    assert_eq!(task.join().unwrap(), 16);
+    for handle in [same, limited] {
+        assert!(matches!(handle.apply(square, 3), Err(Error::PoolClosed)));
+        assert!(matches!(handle.map(square, [3]), Err(Error::PoolClosed)));
+        let refused = handle.try_submit(square, 3);
+        assert!(matches!(refused, Err(PutError::Closed(3))));
+        let mut results = handle.imap(square, 0..).unwrap();
+        let first = results.next().unwrap();
+        assert!(matches!(first, Err(TaskError::PoolGone)), "{first:?}");
+        assert!(results.next().is_none());
+    }
+}
+
+#[test]
+fn options_set_one_after_the_other_all_hold() {
+    let pool = Pool::new(1).unwrap();
+    let limited = pool.with_retries(3).with_timeout(Duration::from_millis(30));
+    let shown = format!("{limited:?}");
+    assert!(
+        shown.contains("30ms") && shown.contains("retries: 3"),
+        "{shown}"
+    );
+    let plain = format!("{:?}", pool.clone());
+    assert!(
+        plain.contains("timeout: None") && plain.contains("retries: 0"),
+        "{plain}"
+    );
+}
+
 fn forever(_: u64) -> u64 {
     loop {
         std::thread::park();
@@ -220,11 +256,11 @@ fn forever(_: u64) -> u64 {
 #[test]
 fn a_time_limit_can_be_set_for_some_tasks() {
     let pool = Pool::new(1).unwrap();
-    let hasty = pool.with_timeout(Duration::from_millis(30));
+    let limited = pool.with_timeout(Duration::from_millis(30));
     let is_late = |error: &Error| matches!(error, Error::Task(TaskError::TimedOut));
-    assert!(is_late(&hasty.apply(forever, 0).unwrap_err()));
-    assert!(is_late(&hasty.map(forever, [0]).unwrap_err()));
-    let results: Vec<_> = hasty.imap(forever, [0, 1]).unwrap().collect();
+    assert!(is_late(&limited.apply(forever, 0).unwrap_err()));
+    assert!(is_late(&limited.map(forever, [0]).unwrap_err()));
+    let results: Vec<_> = limited.imap(forever, [0, 1]).unwrap().collect();
     assert!(matches!(
         results[..],
         [Err(TaskError::TimedOut), Err(TaskError::TimedOut)]
@@ -246,8 +282,8 @@ fn retries_can_be_set_for_some_tasks() {
     std::fs::create_dir(&directory).unwrap();
     let name = directory.display().to_string();
     let pool = Pool::builder().workers(1).retries(1).build().unwrap();
-    let persistent = pool.with_retries(2);
-    let done = persistent.apply(die_until, (name.clone(), 2));
+    let retried = pool.with_retries(2);
+    let done = retried.apply(die_until, (name.clone(), 2));
     // Three more marks are too many for one retry.
     let undone = pool.map(die_until, [(name, 5)]);
     std::fs::remove_dir_all(&directory).unwrap();

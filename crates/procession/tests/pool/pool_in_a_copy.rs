@@ -74,6 +74,8 @@ fn what_is_asked_of_it_is_refused() {
             gives_back(pool.submit_timeout(square, 3, Duration::from_secs(60))),
             is_refused(scoped.map_or(Ok(()), Err)),
             is_refused(limited.map(square, 0..)),
+            is_refused(pool.clone().map(square, 0..)),
+            is_refused(pool.with_timeout(Duration::from_secs(60)).apply(square, 3)),
             is_refused(pool.resize(3)),
             panics(|| pool.workers()),
             panics(|| pool.worker_ids()),
@@ -81,7 +83,7 @@ fn what_is_asked_of_it_is_refused() {
             format!("{pool:?}").contains("Pool"),
         ]
     });
-    assert_eq!(refused, [true; 16]);
+    assert_eq!(refused, [true; 18]);
     assert!(works(&pool));
     assert_eq!(pool.workers(), 2);
 }

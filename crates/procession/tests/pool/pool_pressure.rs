@@ -112,8 +112,8 @@ fn every_way_to_end_a_task_makes_room() {
     let die = || kill(pool.worker_ids()[0]);
     assert_eq!(submit_while(&pool, die).unwrap(), 9);
     assert!(matches!(task.join(), Err(TaskError::WorkerDied { .. })));
-    let hasty = pool.with_timeout(Duration::from_millis(30));
-    let task = hasty.submit(wait_for_stop, 1).unwrap();
+    let limited = pool.with_timeout(Duration::from_millis(30));
+    let task = limited.submit(wait_for_stop, 1).unwrap();
     assert_eq!(submit_while(&pool, || ()).unwrap(), 9);
     assert!(matches!(task.join(), Err(TaskError::TimedOut)));
 }

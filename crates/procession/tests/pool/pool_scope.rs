@@ -209,8 +209,8 @@ fn a_scoped_task_can_be_looked_at_and_cancelled() {
 #[test]
 fn a_scope_has_the_limits_of_its_pool() {
     let (pool, (begun, _)) = gated();
-    let hasty = pool.with_timeout(Duration::from_millis(30));
-    let late = hasty.scope(|scope| scope.submit(wait_for_stop, 1).unwrap().join());
+    let limited = pool.with_timeout(Duration::from_millis(30));
+    let late = limited.scope(|scope| scope.submit(wait_for_stop, 1).unwrap().join());
     assert!(matches!(late, Err(TaskError::TimedOut)));
     assert_eq!(begun.get().unwrap(), 1);
 }

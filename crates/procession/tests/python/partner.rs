@@ -17,6 +17,7 @@ fn main() {
         ["foreign-messages", interpreter] => starts::foreign_messages(interpreter),
         ["event-and-lock", interpreter] => starts::event_and_lock(interpreter),
         ["kill", interpreter] => starts::kill(interpreter),
+        ["select", interpreter] => starts::select(interpreter),
         ["bad-arguments", interpreter] => starts::bad_arguments(interpreter),
         ["own-queue", interpreter] => starts::own_queue(interpreter),
         ["daemon", interpreter] => starts::daemon(interpreter),

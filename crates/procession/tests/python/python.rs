@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use procession::codec::Codec;
 use procession::python::{self, Bytes, Queue};
 use procession::{Array, Barrier, Error, GetError, JoinableQueue, Mutex, Process, PutError, Value};
 use serde::Serialize;
@@ -45,6 +46,36 @@ fn a_queue_has_a_bound_and_an_end() {
     assert!(queue.is_empty());
     assert!(matches!(queue.get(), Err(GetError::Closed)));
     assert!(queue.iter().next().is_none());
+}
+
+#[test]
+fn a_queue_for_python_is_waited_for_beside_others() {
+    let (there, back) = (Queue::new().unwrap(), Queue::new().unwrap());
+    let own = procession::Queue::<u32>::new().unwrap();
+    let process = Process::spawn(double, (there.clone(), back.clone())).unwrap();
+    there.put(4).unwrap();
+    let doubled = procession::select! {
+        recv(own) -> _ => panic!("nothing was put there"),
+        recv(back) -> got => got.unwrap(),
+    };
+    assert_eq!(doubled, 8);
+    there.close();
+    process.join().unwrap();
+}
+
+/// Puts into queues of either codec.
+fn put_both<C: Codec>(queue: &procession::codec::Queue<u32, C>) {
+    queue.put(1).unwrap();
+    queue.put(2).unwrap();
+}
+
+#[test]
+fn a_function_can_take_queues_of_either_codec() {
+    let (own, pythons) = (procession::Queue::new().unwrap(), Queue::new().unwrap());
+    put_both(&own);
+    put_both(&pythons);
+    assert_eq!([own.get().unwrap(), own.get().unwrap()], [1, 2]);
+    assert_eq!([pythons.get().unwrap(), pythons.get().unwrap()], [1, 2]);
 }
 
 #[test]

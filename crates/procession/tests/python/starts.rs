@@ -103,6 +103,25 @@ pub fn kill(interpreter: &str) -> Value {
     json!([before, was_alive, said(worker.join())])
 }
 
+/// Waits for a message, and then for the end of the worker, beside other things.
+pub fn select(interpreter: &str) -> Value {
+    let questions: Queue<Vec<i64>> = Queue::new().unwrap();
+    let answers: Queue<HashMap<String, Any>> = Queue::new().unwrap();
+    let others: procession::Queue<u32> = procession::Queue::new().unwrap();
+    let pair = (questions.clone(), answers.clone());
+    let worker = started::<i64>(interpreter, "workers", "answer", (pair,)).unwrap();
+    questions.put(vec![3, 4]).unwrap();
+    let sum = procession::select! {
+        recv(others) -> _ => panic!("nobody puts anything there"),
+        recv(answers) -> got => format!("{:?}", got.unwrap()["sum"]),
+    };
+    questions.close();
+    procession::select! {
+        recv(others) -> _ => panic!("nobody puts anything there"),
+        join(worker) => json!([sum, worker.join().unwrap()]),
+    }
+}
+
 /// Ends like a killed program, while a daemon works.
 pub fn daemon(interpreter: &str) -> Value {
     let started = Event::new().unwrap();

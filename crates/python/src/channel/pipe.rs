@@ -134,7 +134,7 @@ impl Channel {
 
     fn transmit_buf(&self, py: Python<'_>, end: &End, buf: MessageBuf) -> PyResult<()> {
         let mut buf = Some(buf);
-        self.transmit(py, |until| end.send_draft(&mut buf, until))
+        self.transmit(py, |until| end.send_buf(&mut buf, until))
     }
 
     /// Receives a message and returns the result of `with`.

@@ -72,9 +72,7 @@ impl Queue {
 
     fn push_buf(&self, py: Python<'_>, buf: MessageBuf, deadline: Deadline) -> PyResult<()> {
         let mut buf = Some(buf);
-        self.push(py, deadline, |queue, until| {
-            queue.put_draft(&mut buf, until)
-        })
+        self.push(py, deadline, |queue, until| queue.put_buf(&mut buf, until))
     }
 
     /// Takes the oldest message out and returns the result of `with`.

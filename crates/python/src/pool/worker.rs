@@ -200,7 +200,7 @@ fn finish(
         Some(bytes) => claim.finish_with(kind as u8, &[bytes], encoded.attachments()),
         None => {
             let buf = encoded.message_buf_after(py, RESULT_HEAD, encoded.attachments())?;
-            claim.finish_draft(kind as u8, &mut Some(buf))
+            claim.finish_buf(kind as u8, &mut Some(buf))
         }
     };
     finished.map_err(put_error)

@@ -13,9 +13,8 @@ use crate::support::blocking;
 use crate::support::errors::{is_owner_died, owner_died, raise, released_too_often};
 use crate::support::late_init::LateInit;
 use crate::support::late_init::{Keyword, Positional};
-use crate::sync::lock::Lock;
+use crate::sync::lock::{Lock, RLock};
 use crate::sync::locking::{self, LockLike, OnOwnerDied};
-use crate::sync::rlock::RLock;
 
 impl Waiters {
     fn sleep_under(

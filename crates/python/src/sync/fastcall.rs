@@ -8,9 +8,8 @@ use procession_engine::sync;
 use procession_pyffi::fastcall::{self, Answer, Fallback, FastMethod};
 use pyo3::prelude::*;
 
-use crate::sync::lock::Lock;
+use crate::sync::lock::{Lock, RLock};
 use crate::sync::locking::LockLike;
-use crate::sync::rlock::RLock;
 use crate::sync::semaphore::Semaphore;
 
 /// A lock or semaphore. Its methods return `None` when the call has to wait, or fails.

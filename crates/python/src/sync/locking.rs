@@ -3,13 +3,14 @@
 //! If a holder dies, the next acquirer gets `OwnerDied`, once. A holder that exits in order leaves its lock held, as in
 //! the standard library. `with lock:` runs native `__enter__` and `__exit__` methods, without a Python frame.
 
-use procession_engine::error::LockError;
+use procession_engine::error::{LockError, Result};
 use procession_engine::{Deadline, ProcId, process, sync};
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyAssertionError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::support::blocking;
-use crate::support::errors::{owner_died, released_too_often};
+use crate::support::errors::{owner_died, raise, released_too_often};
+use crate::support::late_init::{LateInit, SharedObject};
 
 /// What `acquire` does if the holder of the lock died.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +35,9 @@ impl OnOwnerDied {
 }
 
 /// An engine lock that has one holder.
-pub trait LockLike: Sync {
+pub trait LockLike: SharedObject + Sync {
+    /// Creates one that nobody holds.
+    fn create() -> Result<Self>;
     /// Acquires it if it is free.
     fn try_acquire(&self) -> bool;
     /// Returns whether `acquire` would have to wait.
@@ -43,54 +46,86 @@ pub trait LockLike: Sync {
     fn acquire(&self, deadline: Deadline, died: OnOwnerDied) -> Result<(), LockError>;
     /// Releases it. Returns false if it was not held.
     fn release(&self) -> bool;
+    /// Returns whether a thread holds it.
+    fn is_held(&self) -> bool;
+    /// Returns whether the calling thread holds it.
+    fn is_mine(&self) -> bool;
+    /// The process of its holder.
+    fn holder(&self) -> Option<ProcId>;
+    /// Returns how often the calling thread acquired it, if it counts that.
+    fn own_count(&self) -> u32;
+    /// What `release` raises if it was not held.
+    fn not_held() -> PyErr;
 }
 
-impl LockLike for sync::Lock {
-    #[inline]
-    fn try_acquire(&self) -> bool {
-        sync::Lock::try_acquire(self)
-    }
+macro_rules! lock_like {
+    ($($lock:ident { own_count: $own_count:expr, not_held: $not_held:expr })+) => {$(
+        impl LockLike for sync::$lock {
+            fn create() -> Result<sync::$lock> {
+                sync::$lock::new()
+            }
 
-    #[inline]
-    fn would_wait(&self) -> bool {
-        sync::Lock::would_wait(self)
-    }
+            #[inline]
+            fn try_acquire(&self) -> bool {
+                sync::$lock::try_acquire(self)
+            }
 
-    fn acquire(&self, deadline: Deadline, died: OnOwnerDied) -> Result<(), LockError> {
-        match died {
-            OnOwnerDied::Raise => sync::Lock::acquire(self, deadline),
-            OnOwnerDied::Hold => self.acquire_for_repair(deadline).map(drop),
+            #[inline]
+            fn would_wait(&self) -> bool {
+                sync::$lock::would_wait(self)
+            }
+
+            fn acquire(&self, deadline: Deadline, died: OnOwnerDied) -> Result<(), LockError> {
+                match died {
+                    OnOwnerDied::Raise => sync::$lock::acquire(self, deadline),
+                    OnOwnerDied::Hold => self.acquire_for_repair(deadline).map(drop),
+                }
+            }
+
+            #[inline]
+            fn release(&self) -> bool {
+                sync::$lock::release(self).is_ok()
+            }
+
+            fn is_held(&self) -> bool {
+                sync::$lock::is_held(self)
+            }
+
+            fn is_mine(&self) -> bool {
+                sync::$lock::is_mine(self)
+            }
+
+            fn holder(&self) -> Option<ProcId> {
+                sync::$lock::holder(self)
+            }
+
+            fn own_count(&self) -> u32 {
+                let count: fn(&sync::$lock) -> u32 = $own_count;
+                count(self)
+            }
+
+            #[cold]
+            fn not_held() -> PyErr {
+                $not_held
+            }
         }
-    }
+    )+};
+}
 
-    #[inline]
-    fn release(&self) -> bool {
-        self.release().is_ok()
+lock_like! {
+    Lock {
+        own_count: |_| 0,
+        not_held: released_too_often()
+    }
+    RLock {
+        own_count: sync::RLock::count,
+        not_held: PyAssertionError::new_err("attempt to release recursive lock not owned by thread")
     }
 }
 
-impl LockLike for sync::RLock {
-    #[inline]
-    fn try_acquire(&self) -> bool {
-        sync::RLock::try_acquire(self)
-    }
-
-    #[inline]
-    fn would_wait(&self) -> bool {
-        sync::RLock::would_wait(self)
-    }
-
-    fn acquire(&self, deadline: Deadline, died: OnOwnerDied) -> Result<(), LockError> {
-        match died {
-            OnOwnerDied::Raise => sync::RLock::acquire(self, deadline),
-            OnOwnerDied::Hold => self.acquire_for_repair(deadline).map(drop),
-        }
-    }
-
-    #[inline]
-    fn release(&self) -> bool {
-        self.release().is_ok()
-    }
+/// Creates a lock for a Python object that has none yet.
+pub fn initialise<L: LockLike>(place: &LateInit<L>) -> PyResult<()> {
+    place.init(L::create().map_err(raise)?)
 }
 
 /// Acquires a lock. Returns false if the deadline passed first.
@@ -122,7 +157,20 @@ pub fn under<T>(py: Python<'_>, lock: &impl LockLike, access: impl FnOnce() -> T
     }
 }
 
-/// Returns whether the holder of a lock is a thread of this process.
-pub fn is_this_process(holder: Option<ProcId>) -> bool {
-    holder.is_some_and(|holder| holder == process::me())
+/// Releases a lock. Fails if it was not held.
+#[inline]
+pub fn release<L: LockLike>(lock: &L) -> PyResult<()> {
+    match lock.release() {
+        true => Ok(()),
+        false => Err(L::not_held()),
+    }
+}
+
+/// Returns how often the calling thread acquired a lock, as far as the lock counts that; else 1 if any thread of this
+/// process holds it.
+pub fn times_held(lock: &impl LockLike) -> u32 {
+    match lock.own_count() {
+        0 => u32::from(lock.holder() == Some(process::me())),
+        count => count,
+    }
 }

@@ -6,5 +6,4 @@ pub mod event;
 pub mod fastcall;
 pub mod lock;
 pub mod locking;
-pub mod rlock;
 pub mod semaphore;

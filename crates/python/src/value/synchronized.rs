@@ -15,9 +15,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyFloat, PyInt};
 
 use crate::support::late_init::{Keyword, Positional};
-use crate::sync::lock::Lock;
+use crate::sync::lock::{Lock, RLock};
 use crate::sync::locking::under;
-use crate::sync::rlock::RLock;
 use crate::value::Block;
 
 /// A C type, by its code in `array` and `ctypes`.

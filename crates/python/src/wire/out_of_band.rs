@@ -17,7 +17,7 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use procession_engine::{BorrowedBuffer, CowBuffer, Handle};
-use procession_pyffi::{SharedBuffer, WritableOnRequest};
+use procession_pyffi::{self as pyffi, WritableOnRequest};
 use procession_wire::tag;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyBufferError;
@@ -342,7 +342,7 @@ fn view<'py>(
     borrowed: &BorrowedBuffer,
     place: Range<usize>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let region = borrowed.region(place).ok_or_else(out_of_place)?;
-    let buffer = Bound::new(py, SharedBuffer::new(region, false))?;
+    let part = borrowed.slice(place).ok_or_else(out_of_place)?;
+    let buffer = Bound::new(py, pyffi::BorrowedBuffer::from(part))?;
     Ok(PyMemoryView::from(&buffer)?.into_any())
 }

@@ -1,7 +1,6 @@
 //! A message that is written in place.
 
 use std::ops::Range;
-use std::ptr::NonNull;
 
 use crate::arena::Arena;
 use crate::arena::cell::BlockId;
@@ -11,11 +10,13 @@ use crate::failpoint;
 use crate::objects::attachments;
 use crate::objects::cow_buffer::CowBuffer;
 use crate::objects::object_ref::ObjectRef;
+use crate::objects::private_mapping::{BorrowedBuffer, PrivateBlock};
 use crate::process_table::home;
 
-/// A large message before it is sent: a block that this process owns and fills in place.
+/// A large message in a block that this process owns: one that it fills in place and has not sent
+/// yet, or one that it received (inside a [`Message`](crate::channel::Message)).
 ///
-/// Dropping it unsent frees the block.
+/// Dropping it frees the block.
 pub struct MessageBuf {
     arena: &'static Arena,
     pub(crate) block: BlockId,
@@ -64,18 +65,19 @@ impl MessageBuf {
         Ok(buf)
     }
 
-    /// The buffer of a message that this process owns and that starts where its block does.
-    pub(crate) fn from_block(
+    /// The message in a block that `owner`, this process, has taken over. The block must contain
+    /// the range.
+    pub(crate) fn received(
         arena: &'static Arena,
         block: BlockId,
         owner: Owner,
-        length: usize,
+        range: Range<usize>,
     ) -> MessageBuf {
         MessageBuf {
             arena,
             block,
             owner,
-            range: 0..length,
+            range,
         }
     }
 
@@ -84,11 +86,15 @@ impl MessageBuf {
     /// # Panics
     /// In a child forked after the buffer was made: the buffer belongs to the parent.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        let start = self.start();
-        // SAFETY: only this process has the block (`start` checked) until the buffer is sent, which
+        self.check_owner();
+        let payload = self.arena.payload(self.block);
+        let payload = payload.expect("a block that was taken is mapped");
+        // SAFETY: only this process has the block (checked) until the buffer is sent, which
         // consumes the buffer. The block contains the range and is never unmapped. File-backed
         // memory is always initialised.
-        unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), self.range.len()) }
+        unsafe {
+            std::slice::from_raw_parts_mut(payload.add(self.range.start).as_ptr(), self.range.len())
+        }
     }
 
     /// The bytes written so far.
@@ -96,20 +102,28 @@ impl MessageBuf {
     /// # Panics
     /// Like [`MessageBuf::bytes_mut`].
     pub fn bytes(&self) -> &[u8] {
-        let start = self.start();
-        // SAFETY: as in `bytes_mut`; the borrow of the buffer keeps it from being written.
-        unsafe { std::slice::from_raw_parts(start.as_ptr(), self.range.len()) }
+        self.check_owner();
+        self.received_bytes()
     }
 
-    fn start(&self) -> NonNull<u8> {
+    /// The bytes, also in a forked child, which may see them only while the parent keeps them.
+    pub(crate) fn received_bytes(&self) -> &[u8] {
+        match self.arena.payload(self.block) {
+            // SAFETY: this process owns the block until the buffer is gone, and the borrow of the
+            // buffer keeps it from being written. The block contains the range and is never
+            // unmapped.
+            Ok(payload) => unsafe {
+                std::slice::from_raw_parts(payload.add(self.range.start).as_ptr(), self.range.len())
+            },
+            Err(_) => &[],
+        }
+    }
+
+    fn check_owner(&self) {
         assert!(
             self.is_mine(),
             "a message buffer is used by the process that made it, not by a forked child"
         );
-        let payload = self.arena.payload(self.block);
-        let payload = payload.expect("a block that was taken is mapped");
-        // SAFETY: within the block, which contains the range.
-        unsafe { payload.add(self.range.start) }
     }
 
     /// Truncates to `length` bytes. Does nothing if there are fewer.
@@ -118,8 +132,35 @@ impl MessageBuf {
         self.range.end = self.range.start + length;
     }
 
-    fn is_mine(&self) -> bool {
+    /// Drops the first `count` bytes, or all if there are fewer.
+    pub(crate) fn advance(&mut self, count: usize) {
+        self.range.start += count.min(self.range.len());
+    }
+
+    pub(crate) fn is_mine(&self) -> bool {
         self.owner == self.arena.mine()
+    }
+
+    /// Whether the bytes fill the block from its start, and keep no objects.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.range.start == 0 && !self.holds_objects()
+    }
+
+    pub(crate) fn holds_objects(&self) -> bool {
+        self.arena.attachment_offset(self.block).is_some()
+    }
+
+    /// See [`Message::lend`](crate::channel::Message::lend).
+    pub(crate) fn lend(self) -> std::result::Result<BorrowedBuffer, MessageBuf> {
+        match PrivateBlock::new(self.arena, self.block, self.owner) {
+            Some(memory) => {
+                let range = self.range.clone();
+                // The borrowed buffer frees the block from now on.
+                self.disarm();
+                Ok(BorrowedBuffer::new(memory, range))
+            }
+            None => Err(self),
+        }
     }
 
     /// The bytes of the block that are in use. Fails in a child forked after the buffer was made.

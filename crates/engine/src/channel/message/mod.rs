@@ -2,13 +2,7 @@
 
 pub(crate) mod message_buf;
 
-use std::ops::Range;
-use std::sync::Arc;
-
-use crate::arena::Arena;
-use crate::arena::cell::BlockId;
-use crate::arena::owner::Owner;
-use crate::objects::private_mapping::{BorrowedBuffer, PrivateBlock};
+use crate::objects::private_mapping::BorrowedBuffer;
 
 use crate::channel::chunk_list::chunk::{BODY, Chunk};
 use crate::channel::message::message_buf::MessageBuf;
@@ -20,13 +14,7 @@ enum Inner {
     Short([u8; BODY], u8),
     /// A copy from a wide slot.
     Copied(Vec<u8>),
-    Long {
-        arena: &'static Arena,
-        block: BlockId,
-        owner: Owner,
-        /// Where the bytes lie in the block.
-        range: Range<usize>,
-    },
+    Long(MessageBuf),
 }
 
 impl Message {
@@ -51,20 +39,9 @@ impl Message {
         }
     }
 
-    /// The message in a block that `owner`, this process, has taken over. The block must contain
-    /// the range.
-    pub(crate) fn long(
-        arena: &'static Arena,
-        block: BlockId,
-        owner: Owner,
-        range: Range<usize>,
-    ) -> Message {
-        Message(Inner::Long {
-            arena,
-            block,
-            owner,
-            range,
-        })
+    /// The message in a block that this process has taken over.
+    pub(crate) fn long(buf: MessageBuf) -> Message {
+        Message(Inner::Long(buf))
     }
 
     /// The bytes. If the message was sent as a [`MessageBuf`] without objects, they lie where they
@@ -73,51 +50,25 @@ impl Message {
         match &self.0 {
             Inner::Short(bytes, length) => &bytes[..usize::from(*length)],
             Inner::Copied(bytes) => bytes,
-            Inner::Long {
-                arena,
-                block,
-                range,
-                ..
-            } => match arena.payload(*block) {
-                // SAFETY: this process owns the block until `self` is dropped. The block contains
-                // the range (checked when it was taken over) and is never unmapped.
-                Ok(start) => unsafe {
-                    std::slice::from_raw_parts(start.add(range.start).as_ptr(), range.len())
-                },
-                Err(_) => &[],
-            },
+            Inner::Long(buf) => buf.received_bytes(),
         }
     }
 
     /// Whether the message keeps objects alive. Dropping it releases the objects that its bytes
     /// mention.
     pub fn holds_objects(&self) -> bool {
-        matches!(&self.0, Inner::Long { arena, block, .. } if arena.attachment_offset(*block).is_some())
+        matches!(&self.0, Inner::Long(buf) if buf.holds_objects())
     }
 
-    /// Turns the message into a buffer of this process, so that parts of it can be used in place. A
+    /// Turns the message into memory of this process, so that parts of it can be used in place. A
     /// message too small for that is returned.
     ///
     /// # Errors
     /// The message itself.
-    pub fn lend(mut self) -> Result<BorrowedBuffer, Message> {
-        let Inner::Long {
-            arena,
-            block,
-            owner,
-            range,
-        } = &self.0
-        else {
-            return Err(self);
-        };
-        match PrivateBlock::new(arena, *block, *owner, range.clone()) {
-            Some(private) => {
-                // The borrowed buffer frees the block from now on.
-                let empty = Inner::Short([0; BODY], 0);
-                std::mem::forget(std::mem::replace(&mut self.0, empty));
-                Ok(BorrowedBuffer::of(Arc::new(private)))
-            }
-            None => Err(self),
+    pub fn lend(self) -> Result<BorrowedBuffer, Message> {
+        match self.0 {
+            Inner::Long(buf) => buf.lend().map_err(Message::long),
+            other => Err(Message(other)),
         }
     }
 
@@ -125,38 +76,28 @@ impl Message {
     /// block: the parent does, and may free it at any time.
     pub fn is_mine(&self) -> bool {
         match &self.0 {
-            Inner::Long { arena, owner, .. } => *owner == arena.mine(),
+            Inner::Long(buf) => buf.is_mine(),
             Inner::Short(..) | Inner::Copied(_) => true,
         }
     }
 
     /// Whether the message fills its block from the start and keeps no objects, like one sent as a
     /// [`MessageBuf`] without objects.
-    pub fn is_draft(&self) -> bool {
-        matches!(&self.0, Inner::Long { range, .. } if range.start == 0) && !self.holds_objects()
+    pub fn is_buf(&self) -> bool {
+        matches!(&self.0, Inner::Long(buf) if buf.is_bare())
     }
 
     /// Turns the message back into a [`MessageBuf`], so that its bytes can be changed and sent on
     /// in place.
     ///
     /// # Errors
-    /// The message itself, if it does not lie [in its block like a buffer](Message::is_draft) or is
+    /// The message itself, if it does not lie [in its block like a buffer](Message::is_buf) or is
     /// not [this process's](Message::is_mine).
-    pub fn into_draft(mut self) -> Result<MessageBuf, Message> {
-        if !self.is_draft() || !self.is_mine() {
-            return Err(self);
+    pub fn into_buf(self) -> Result<MessageBuf, Message> {
+        match self.0 {
+            Inner::Long(buf) if buf.is_bare() && buf.is_mine() => Ok(buf),
+            other => Err(Message(other)),
         }
-        let empty = Inner::Short([0; BODY], 0);
-        let Inner::Long {
-            arena,
-            block,
-            owner,
-            range,
-        } = std::mem::replace(&mut self.0, empty)
-        else {
-            unreachable!("the message lies in a block");
-        };
-        Ok(MessageBuf::from_block(arena, block, owner, range.end))
     }
 
     /// The message without its first `count` bytes, or without any if it is shorter.
@@ -168,7 +109,7 @@ impl Message {
                 *length -= count as u8;
             }
             Inner::Copied(bytes) => drop(bytes.drain(..count.min(bytes.len()))),
-            Inner::Long { range, .. } => range.start += count.min(range.len()),
+            Inner::Long(buf) => buf.advance(count),
         }
         self
     }
@@ -208,20 +149,5 @@ impl AsRef<[u8]> for Message {
 impl std::fmt::Debug for Message {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Message({} bytes)", self.len())
-    }
-}
-
-impl Drop for Message {
-    fn drop(&mut self) {
-        if let Inner::Long {
-            arena,
-            block,
-            owner,
-            ..
-        } = &self.0
-            && self.is_mine()
-        {
-            arena.free(*block, *owner);
-        }
     }
 }

@@ -1,14 +1,15 @@
 //! Futures for loans. They behave as those for other messages.
 
-use bytemuck::Pod;
+use procession_engine::InPlace;
 
 use super::{Loan, Received};
 use crate::channel::futures::{get, put};
 use crate::channel::pipe::{Connection, Receiver, Sender};
 use crate::channel::queue::Queue;
 use crate::error::{GetError, PutError};
+use crate::transfer::codec::RustCodec;
 
-impl<T: Pod> Queue<Loan<T>> {
+impl<T: InPlace, K> Queue<Loan<T>, RustCodec, K> {
     /// Like [`put_loan`](Queue::put_loan), as a future.
     ///
     /// # Cancellation
@@ -32,7 +33,7 @@ impl<T: Pod> Queue<Loan<T>> {
     }
 }
 
-impl<T: Pod, R> Connection<Loan<T>, R> {
+impl<T: InPlace, R> Connection<Loan<T>, R> {
     /// Like [`send_loan`](Connection::send_loan), as a future.
     ///
     /// # Cancellation
@@ -45,7 +46,7 @@ impl<T: Pod, R> Connection<Loan<T>, R> {
     }
 }
 
-impl<S, T: Pod> Connection<S, Loan<T>> {
+impl<S, T: InPlace> Connection<S, Loan<T>> {
     /// Like [`recv_loan`](Connection::recv_loan), as a future.
     ///
     /// # Cancellation
@@ -58,7 +59,7 @@ impl<S, T: Pod> Connection<S, Loan<T>> {
     }
 }
 
-impl<T: Pod> Sender<Loan<T>> {
+impl<T: InPlace> Sender<Loan<T>> {
     /// See [`Connection::send_loan_async`].
     ///
     /// # Errors
@@ -68,7 +69,7 @@ impl<T: Pod> Sender<Loan<T>> {
     }
 }
 
-impl<T: Pod> Receiver<Loan<T>> {
+impl<T: InPlace> Receiver<Loan<T>> {
     /// See [`Connection::recv_loan_async`].
     ///
     /// # Errors

@@ -10,9 +10,9 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
-use bytemuck::Pod;
 use procession_engine as engine;
 use procession_engine::channel::{Message, MessageBuf};
+use procession_engine::in_place::{self, InPlace};
 
 use crate::channel::queue::{get_retrying, put_retrying, refused};
 use crate::error::{Error, GetError, PutError};
@@ -21,6 +21,18 @@ pub use received::Received;
 /// The alignment in bytes of every message that is written in place.
 const ALIGNMENT: usize = 64;
 
+/// Fails to compile for items that no message can have.
+const fn check_items<T: InPlace>() {
+    assert!(
+        size_of::<T>() > 0,
+        "a loan needs items of at least one byte"
+    );
+    assert!(
+        align_of::<T>() <= ALIGNMENT,
+        "loans are aligned to 64 bytes at most"
+    );
+}
+
 /// A message of `[T]` in shared memory, filled in place and sent without a copy.
 ///
 /// Only this process sees the loan until it is put into a [`Queue`](crate::Queue) or sent through a pipe of
@@ -28,10 +40,10 @@ const ALIGNMENT: usize = 64;
 /// it in place. It may turn it back into a loan, to change it and pass it on. Sending a loan of 1 MiB costs the
 /// same as one of 1 byte.
 ///
-/// `T` is any [`bytemuck::Pod`]: a number, or a `#[repr(C)]` struct of numbers without padding. Every byte
-/// pattern is a valid value, so no process can send what another cannot read. For messages that describe their
-/// own type, [`cast`](Received::cast) converts the items. The items are aligned as `T` requires, up to 64
-/// bytes.
+/// `T` is any type that is [`InPlace`](crate::InPlace): a number, an array of numbers, or a `#[repr(C)]` struct of such
+/// fields without padding that derives [`Plain`](crate::Plain). Every byte pattern is a valid value, so no process
+/// can send what another cannot read. For messages that describe their own type, [`cast`](Received::cast) converts
+/// the items. The items are aligned as `T` requires, up to 64 bytes.
 ///
 /// A queue of loans carries only loans. [`put`](crate::Queue::put) and [`get`](crate::Queue::get) are for types
 /// that serde can carry, and a loan is not one.
@@ -42,6 +54,24 @@ const ALIGNMENT: usize = 64;
 /// queue.put(queue.loan(8)?)?; // put_loan
 /// # Ok(())
 /// # }
+/// ```
+///
+/// Items that not every byte pattern is a value of, that have padding, or whose fields are in no known order do not
+/// compile:
+///
+/// ```compile_fail
+/// let flags = procession::Loan::<bool>::new(8);
+/// ```
+/// ```compile_fail
+/// #[derive(Clone, Copy, procession::Plain)]
+/// #[repr(C)]
+/// struct Sample { at: u64, value: f32 } // 4 bytes of padding
+/// let samples = procession::Loan::<Sample>::new(8);
+/// ```
+/// ```compile_fail
+/// #[derive(Clone, Copy, procession::Plain)] // no `#[repr(C)]`
+/// struct Sample { at: u64, value: f64 }
+/// let samples = procession::Loan::<Sample>::new(8);
 /// ```
 ///
 /// # Whose the memory is
@@ -75,12 +105,32 @@ const ALIGNMENT: usize = 64;
 ///     Ok(())
 /// }
 /// ```
-pub struct Loan<T> {
-    draft: MessageBuf,
+/// Items of a type of one's own:
+/// ```
+/// #![forbid(unsafe_code)]
+/// use procession::{Loan, Plain, Queue};
+///
+/// #[derive(Debug, Clone, Copy, PartialEq, Plain)]
+/// #[repr(C)]
+/// struct Sample {
+///     at: u64,
+///     values: [f32; 2],
+/// }
+///
+/// # fn main() -> procession::Result<()> {
+/// let queue = Queue::new()?;
+/// let sample = Sample { at: 1, values: [0.5, -0.5] };
+/// queue.put_loan(Loan::from_slice(&[sample; 3])?)?;
+/// assert_eq!(*queue.get_loan()?, [sample; 3]);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Loan<T: InPlace> {
+    buf: MessageBuf,
     _items: PhantomData<T>,
 }
 
-impl<T: Pod> Loan<T> {
+impl<T: InPlace> Loan<T> {
     /// Allocates `len` items. Their initial values are unspecified: they are what the memory held before.
     ///
     /// A zero-sized `T`, or one with an alignment over 64 bytes, does not compile.
@@ -98,16 +148,7 @@ impl<T: Pod> Loan<T> {
     /// # }
     /// ```
     pub fn new(len: usize) -> Result<Loan<T>, Error> {
-        const {
-            assert!(
-                size_of::<T>() > 0,
-                "a loan needs items of at least one byte"
-            );
-            assert!(
-                align_of::<T>() <= ALIGNMENT,
-                "loans are aligned to 64 bytes at most"
-            );
-        }
+        const { check_items::<T>() };
         // A size that overflows is larger than any block.
         let size = len.saturating_mul(size_of::<T>());
         Ok(Loan::over(MessageBuf::new(size, &[])?))
@@ -128,7 +169,7 @@ impl<T: Pod> Loan<T> {
     /// ```
     pub fn zeroed(len: usize) -> Result<Loan<T>, Error> {
         let mut loan = Loan::new(len)?;
-        loan.fill(T::zeroed());
+        loan.buf.bytes_mut().fill(0);
         Ok(loan)
     }
 
@@ -164,64 +205,64 @@ impl<T: Pod> Loan<T> {
     /// # }
     /// ```
     pub fn truncate(&mut self, len: usize) {
-        self.draft.truncate(len.saturating_mul(size_of::<T>()));
+        self.buf.truncate(len.saturating_mul(size_of::<T>()));
     }
 
-    fn over(draft: MessageBuf) -> Loan<T> {
+    fn over(buf: MessageBuf) -> Loan<T> {
         Loan {
-            draft,
+            buf,
             _items: PhantomData,
         }
     }
 }
 
-impl<T: Pod> Deref for Loan<T> {
+impl<T: InPlace> Deref for Loan<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        bytemuck::cast_slice(self.draft.bytes())
+        in_place::items(self.buf.bytes())
     }
 }
 
-impl<T: Pod> DerefMut for Loan<T> {
+impl<T: InPlace> DerefMut for Loan<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        bytemuck::cast_slice_mut(self.draft.bytes_mut())
+        in_place::items_mut(self.buf.bytes_mut())
     }
 }
 
-impl<T: Pod> AsRef<[T]> for Loan<T> {
+impl<T: InPlace> AsRef<[T]> for Loan<T> {
     fn as_ref(&self) -> &[T] {
         self
     }
 }
 
-impl<T: Pod> AsMut<[T]> for Loan<T> {
+impl<T: InPlace> AsMut<[T]> for Loan<T> {
     fn as_mut(&mut self) -> &mut [T] {
         self
     }
 }
 
-impl<T> fmt::Debug for Loan<T> {
+impl<T: InPlace> fmt::Debug for Loan<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Loan").field(&self.draft).finish()
+        f.debug_tuple("Loan").field(&self.buf).finish()
     }
 }
 
 /// Puts a loan, or returns it in the error. Retries after signals.
-fn send<T: Pod>(
+fn send<T: InPlace>(
     loan: Loan<T>,
     mut put: impl FnMut(&mut Option<MessageBuf>) -> Result<(), engine::error::PutError>,
 ) -> Result<(), PutError<Loan<T>>> {
-    let mut draft = Some(loan.draft);
-    put_retrying(|| put(&mut draft)).map_err(|error| {
+    let mut buf = Some(loan.buf);
+    put_retrying(|| put(&mut buf)).map_err(|error| {
         // The memory is gone only if other processes took this one for dead.
-        let draft = draft.expect("other processes took this one for dead and freed its loan");
-        refused(Loan::over(draft), error)
+        let buf = buf.expect("other processes took this one for dead and freed its loan");
+        refused(Loan::over(buf), error)
     })
 }
 
 /// Receives a loan. Retries after signals.
-fn receive<T: Pod>(
+fn receive<T: InPlace>(
     get: impl FnMut(&mut Message) -> Result<(), engine::error::GetError>,
 ) -> Result<Received<T>, GetError> {
     let mut message = Message::default();

@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use bytemuck::Pod;
-use procession_engine::Deadline;
+use procession_engine::{Deadline, InPlace};
 
 use super::{Loan, Received, receive, send};
 use crate::channel::pipe::{Connection, Receiver, Sender};
 use crate::error::{Error, GetError, PutError, within};
 
 /// Messages written and read in place: see [`Loan`].
-impl<T: Pod, R> Connection<Loan<T>, R> {
+impl<T: InPlace, R> Connection<Loan<T>, R> {
     /// Allocates a message of `len` items, to fill and [send](Connection::send_loan). The same as
     /// [`Loan::new`].
     ///
@@ -50,12 +49,12 @@ impl<T: Pod, R> Connection<Loan<T>, R> {
     }
 
     fn send_loan_until(&self, loan: Loan<T>, deadline: Deadline) -> Result<(), PutError<Loan<T>>> {
-        send(loan, |draft| self.engine().send_draft(draft, deadline))
+        send(loan, |buf| self.engine().send_buf(buf, deadline))
     }
 }
 
 /// Messages written and read in place: see [`Loan`].
-impl<S, T: Pod> Connection<S, Loan<T>> {
+impl<S, T: InPlace> Connection<S, Loan<T>> {
     /// Receives the next message, waiting for it. The message stays in place, and belongs to this process
     /// until it is dropped.
     ///
@@ -96,7 +95,7 @@ impl<S, T: Pod> Connection<S, Loan<T>> {
 }
 
 /// Messages written and read in place: see [`Loan`].
-impl<T: Pod> Sender<Loan<T>> {
+impl<T: InPlace> Sender<Loan<T>> {
     /// See [`Connection::loan`].
     ///
     /// # Errors
@@ -135,7 +134,7 @@ impl<T: Pod> Sender<Loan<T>> {
 }
 
 /// Messages written and read in place: see [`Loan`].
-impl<T: Pod> Receiver<Loan<T>> {
+impl<T: InPlace> Receiver<Loan<T>> {
     /// See [`Connection::recv_loan`].
     ///
     /// # Errors

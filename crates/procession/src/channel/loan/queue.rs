@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use bytemuck::Pod;
-use procession_engine::Deadline;
+use procession_engine::{Deadline, InPlace};
 
 use super::{Loan, Received, receive, send};
-use crate::channel::joinable::JoinableQueue;
 use crate::channel::queue::Queue;
 use crate::error::{Error, GetError, PutError, within};
+use crate::transfer::codec::RustCodec;
 
 /// Messages written and read in place: see [`Loan`].
-impl<T: Pod> Queue<Loan<T>> {
+impl<T: InPlace, K> Queue<Loan<T>, RustCodec, K> {
     /// Allocates a message of `len` items, to fill and [put](Queue::put_loan). The same as [`Loan::new`].
     ///
     /// # Errors
@@ -122,78 +121,10 @@ impl<T: Pod> Queue<Loan<T>> {
     }
 
     fn put_loan_until(&self, loan: Loan<T>, deadline: Deadline) -> Result<(), PutError<Loan<T>>> {
-        send(loan, |draft| self.engine().put_draft(draft, deadline))
+        send(loan, |buf| self.engine().put_buf(buf, deadline))
     }
 
     fn get_loan_until(&self, deadline: Deadline) -> Result<Received<T>, GetError> {
         receive(|message| self.engine().get_into(message, deadline))
-    }
-}
-
-/// Messages written and read in place: see [`Loan`].
-impl<T: Pod> JoinableQueue<Loan<T>> {
-    /// See [`Queue::loan`].
-    ///
-    /// # Errors
-    /// The same as for [`Queue::loan`].
-    pub fn loan(&self, len: usize) -> Result<Loan<T>, Error> {
-        self.queue().loan(len)
-    }
-
-    /// See [`Queue::put_loan`].
-    ///
-    /// # Errors
-    /// The same as for [`Queue::put_loan`].
-    pub fn put_loan(&self, loan: Loan<T>) -> Result<(), PutError<Loan<T>>> {
-        self.queue().put_loan(loan)
-    }
-
-    /// See [`Queue::try_put_loan`].
-    ///
-    /// # Errors
-    /// The same as for [`Queue::try_put_loan`].
-    pub fn try_put_loan(&self, loan: Loan<T>) -> Result<(), PutError<Loan<T>>> {
-        self.queue().try_put_loan(loan)
-    }
-
-    /// See [`Queue::put_loan_timeout`].
-    ///
-    /// # Errors
-    /// The same as for [`Queue::put_loan_timeout`].
-    pub fn put_loan_timeout(
-        &self,
-        loan: Loan<T>,
-        timeout: Duration,
-    ) -> Result<(), PutError<Loan<T>>> {
-        self.queue().put_loan_timeout(loan, timeout)
-    }
-
-    /// See [`Queue::get_loan`].
-    ///
-    /// # Errors
-    /// The same as for [`Queue::get_loan`].
-    pub fn get_loan(&self) -> Result<Received<T>, GetError> {
-        self.queue().get_loan()
-    }
-
-    /// See [`Queue::try_get_loan`].
-    ///
-    /// # Errors
-    /// The same as for [`Queue::try_get_loan`].
-    pub fn try_get_loan(&self) -> Result<Received<T>, GetError> {
-        self.queue().try_get_loan()
-    }
-
-    /// See [`Queue::get_loan_timeout`].
-    ///
-    /// # Errors
-    /// The same as for [`Queue::get_loan_timeout`].
-    pub fn get_loan_timeout(&self, timeout: Duration) -> Result<Received<T>, GetError> {
-        self.queue().get_loan_timeout(timeout)
-    }
-
-    /// See [`Queue::loans`].
-    pub fn loans(&self) -> impl Iterator<Item = Result<Received<T>, GetError>> {
-        self.queue().loans()
     }
 }

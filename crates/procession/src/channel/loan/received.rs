@@ -5,8 +5,8 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
 
-use bytemuck::Pod;
 use procession_engine::channel::Message;
+use procession_engine::in_place::{self, InPlace};
 
 use super::Loan;
 use crate::error::Error;
@@ -41,17 +41,17 @@ use crate::error::Error;
 ///     Ok(())
 /// }
 /// ```
-pub struct Received<T> {
+pub struct Received<T: InPlace> {
     message: Message,
     _items: PhantomData<T>,
 }
 
-impl<T: Pod> Received<T> {
+impl<T: InPlace> Received<T> {
     /// Wraps a message that was put as a loan of `T`. This fails only if a type's serde implementation is
     /// wrong.
     pub(super) fn over(message: Message) -> Result<Received<T>, Error> {
         let kind = type_name::<Loan<T>>();
-        if !message.is_draft() {
+        if !message.is_buf() {
             let reason = "it was not put as a loan".to_owned();
             return Err(Error::Decode { kind, reason });
         }
@@ -74,8 +74,8 @@ impl<T: Pod> Received<T> {
     /// # Panics
     /// Panics in a child forked after it was received.
     pub fn into_loan(self) -> Loan<T> {
-        let draft = self.message.into_draft();
-        Loan::over(draft.unwrap_or_else(|_| panic!("{NOT_THE_CHILDS}")))
+        let buf = self.message.into_buf();
+        Loan::over(buf.unwrap_or_else(|_| panic!("{NOT_THE_CHILDS}")))
     }
 
     /// Returns the same memory as items of another type, for messages that describe their own type.
@@ -98,17 +98,8 @@ impl<T: Pod> Received<T> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn cast<U: Pod>(self) -> Result<Received<U>, Received<T>> {
-        const {
-            assert!(
-                size_of::<U>() > 0,
-                "a loan needs items of at least one byte"
-            );
-            assert!(
-                align_of::<U>() <= super::ALIGNMENT,
-                "loans are aligned to 64 bytes at most"
-            );
-        }
+    pub fn cast<U: InPlace>(self) -> Result<Received<U>, Received<T>> {
+        const { super::check_items::<U>() };
         match self.message.len().is_multiple_of(size_of::<U>()) {
             true => Ok(Received::of(self.message)),
             false => Err(self),
@@ -118,22 +109,22 @@ impl<T: Pod> Received<T> {
 
 const NOT_THE_CHILDS: &str = "a forked child cannot use a message that its parent received";
 
-impl<T: Pod> Deref for Received<T> {
+impl<T: InPlace> Deref for Received<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
         assert!(self.message.is_mine(), "{NOT_THE_CHILDS}");
-        bytemuck::cast_slice(self.message.bytes())
+        in_place::items(self.message.bytes())
     }
 }
 
-impl<T: Pod> AsRef<[T]> for Received<T> {
+impl<T: InPlace> AsRef<[T]> for Received<T> {
     fn as_ref(&self) -> &[T] {
         self
     }
 }
 
-impl<T> fmt::Debug for Received<T> {
+impl<T: InPlace> fmt::Debug for Received<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Received").field(&self.message).finish()
     }

@@ -1,16 +1,86 @@
 //! Encodes values with serde and postcard.
+//!
+//! [`Codec`] is what queues and processes are generic over: this format, or that of Python's plain data.
 
 mod refusal;
 
 use std::any::type_name;
 
 use postcard::ser_flavors::Flavor;
-use procession_engine::ObjectRef;
+use procession_engine::{ObjectRef, channel};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::Error;
+use crate::error::{Error, JoinError};
+use crate::transfer::call;
 use crate::transfer::context::{self, Serialising};
+use crate::transfer::shared::Object;
+
+/// How values become bytes for another process.
+///
+/// The trait is sealed.
+pub trait Codec: sealed::Codec {}
+
+pub(crate) mod sealed {
+    use std::fmt::Debug;
+
+    use procession_engine::ObjectRef;
+    use serde::Serialize;
+    use serde::de::DeserializeOwned;
+
+    use crate::error::{Error, JoinError};
+
+    pub trait Codec: 'static {
+        /// The settings of a process that only this codec has.
+        type Settings: Debug + Default;
+
+        /// The newtype name of a queue's handle in serde's data model.
+        const QUEUE: &'static str;
+
+        /// Passes the bytes of a message to `with`, and the objects it refers to.
+        fn with_message<T: Serialize, R>(
+            message: &T,
+            with: impl FnOnce(&[u8], &[ObjectRef]) -> R,
+        ) -> Result<R, Error>;
+
+        fn decode<T: DeserializeOwned>(message: &[u8]) -> Result<T, Error>;
+
+        /// Reads the result of the process `pid` from a message on its control queue. Returns `None` when it is
+        /// another message.
+        fn result<R: DeserializeOwned>(pid: u32, message: &[u8]) -> Option<Result<R, JoinError>>;
+    }
+}
+
+/// The codec between Rust processes: serde with [postcard](https://docs.rs/postcard).
+///
+/// Messages may refer to shared objects.
+#[derive(Debug)]
+pub enum RustCodec {}
+
+impl Codec for RustCodec {}
+
+impl sealed::Codec for RustCodec {
+    type Settings = ();
+
+    const QUEUE: &'static str = channel::Queue::MARK;
+
+    #[inline]
+    fn with_message<T: Serialize, R>(
+        message: &T,
+        with: impl FnOnce(&[u8], &[ObjectRef]) -> R,
+    ) -> Result<R, Error> {
+        with_written(message, Serialising::message(), with)
+    }
+
+    #[inline]
+    fn decode<T: DeserializeOwned>(message: &[u8]) -> Result<T, Error> {
+        decode(message)
+    }
+
+    fn result<R: DeserializeOwned>(pid: u32, message: &[u8]) -> Option<Result<R, JoinError>> {
+        call::process_result(pid, message)
+    }
+}
 
 /// Values up to this size in bytes are encoded without an allocation.
 const SMALL: usize = 256;
@@ -24,15 +94,6 @@ pub(crate) fn with_encoded<T: Serialize, R>(
     with: impl FnOnce(&[u8]) -> R,
 ) -> Result<R, Error> {
     with_written(value, Serialising::next(), |bytes, _| with(bytes))
-}
-
-/// Passes the bytes of a message to `with`, and the objects it refers to.
-#[inline]
-pub(crate) fn with_message<T: Serialize, R>(
-    message: &T,
-    with: impl FnOnce(&[u8], &[ObjectRef]) -> R,
-) -> Result<R, Error> {
-    with_written(message, Serialising::message(), with)
 }
 
 #[inline]

@@ -1,0 +1,108 @@
+//! The implementations for structs and enums.
+
+use proc_macro2::TokenStream;
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{DataEnum, DataStruct, Error, Fields, Ident, Path, Result};
+
+use crate::repr::Repr;
+
+/// The fields one after the other, in the order in which they are declared.
+pub(crate) fn of_struct(krate: &Path, name: &Ident, data: &DataStruct, repr: Repr) -> TokenStream {
+    let members: Vec<_> = data.fields.members().collect();
+    let types: Vec<_> = data.fields.iter().map(|field| &field.ty).collect();
+    let sizes = types
+        .iter()
+        .map(|ty| quote_spanned! { ty.span() => <#ty as #krate::Plain>::SIZE });
+    let writes = members
+        .iter()
+        .zip(&types)
+        .map(|(member, ty)| match repr.is_packed {
+            true => quote! { fields.write::<#ty>(&{ self.#member }); },
+            false => quote! { fields.write::<#ty>(&self.#member); },
+        });
+    let in_place = repr.is_ordered.then(|| in_place(krate, name, &data.fields));
+
+    quote! {
+        #[automatically_derived]
+        impl #krate::Plain for #name {
+            const SIZE: usize = 0 #(+ #sizes)*;
+
+            fn write(&self, bytes: &mut [u8]) {
+                let mut fields = #krate::__derive::FieldsMut::of(bytes);
+                #(#writes)*
+                fields.end();
+            }
+
+            fn read(bytes: &[u8]) -> Self {
+                let mut fields = #krate::__derive::Fields::of(bytes);
+                let value = Self { #(#members: fields.read::<#types>()),* };
+                fields.end();
+                value
+            }
+        }
+
+        #in_place
+    }
+}
+
+/// `InPlace`, on conditions that the compiler checks where the type is used in place: a struct that has padding, or a
+/// field that cannot be used in place, is plain all the same. A condition without a lifetime of its own would be an
+/// error here.
+fn in_place(krate: &Path, name: &Ident, fields: &Fields) -> TokenStream {
+    let types: Vec<_> = fields.iter().map(|field| &field.ty).collect();
+    quote! {
+        // SAFETY: every field is `InPlace`, and the fields together are as large as the struct, so none of its bytes
+        // are padding.
+        #[automatically_derived]
+        unsafe impl #krate::InPlace for #name
+        where
+            #(for<'a> #krate::__derive::Field<'a, #types>: #krate::__derive::FieldInPlace<#name>,)*
+            for<'a> #krate::__derive::Padding<
+                'a,
+                { ::core::mem::size_of::<#name>() - (0 #(+ ::core::mem::size_of::<#types>())*) },
+            >: #krate::__derive::NoPadding<#name>,
+        {
+        }
+    }
+}
+
+/// The number of the variant. Bytes that are no variant's number read as the default one.
+pub(crate) fn of_enum(krate: &Path, name: &Ident, data: &DataEnum) -> Result<TokenStream> {
+    if let Some(variant) = data.variants.iter().find(|it| !it.fields.is_empty()) {
+        return Err(Error::new_spanned(
+            variant,
+            "`Plain` can be derived only for enums whose variants have no fields; share others in a \
+             `procession::Mutex`",
+        ));
+    }
+    if data.variants.is_empty() {
+        return Err(Error::new_spanned(
+            name,
+            "`Plain` cannot be derived for an enum without variants: no bytes are a value of it",
+        ));
+    }
+    let variants = data.variants.iter().map(|variant| &variant.ident);
+    let default = quote_spanned! { name.span() => <Self as ::core::default::Default>::default() };
+
+    Ok(quote! {
+        #[automatically_derived]
+        impl #krate::Plain for #name {
+            const SIZE: usize = ::core::mem::size_of::<#name>();
+
+            fn write(&self, bytes: &mut [u8]) {
+                // The first bytes of the number hold the whole variant, because it fits the size.
+                bytes.copy_from_slice(&(*self as i128).to_le_bytes()[..Self::SIZE]);
+            }
+
+            fn read(bytes: &[u8]) -> Self {
+                #(
+                    if *bytes == (Self::#variants as i128).to_le_bytes()[..Self::SIZE] {
+                        return Self::#variants;
+                    }
+                )*
+                #default
+            }
+        }
+    })
+}
