@@ -152,6 +152,9 @@ bench-curves: bench-rivals ## cost against size and against the number of worker
 bench-instructions: install ## compare the hot paths of two commits by instruction counts (AGAINST=commit; needs valgrind)
 	$(BIN)/python benches/instructions.py $(or $(AGAINST),HEAD)
 
+# The manifest says the oldest; some signatures of the stdlib's differ between them.
+NEWEST_PYTHON := 3.14
+
 lint: install ## check format, lints, documentation and types
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path benches/rivals-rust/Cargo.toml --check
@@ -160,6 +163,9 @@ lint: install ## check format, lints, documentation and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/mypy --python-version $(NEWEST_PYTHON) --follow-imports silent tests/typing/programs
+	$(BIN)/pyright --pythonpath $(BIN)/python --pythonversion $(NEWEST_PYTHON) tests/typing/programs
 	MYPYPATH=python $(BIN)/python -m mypy.stubtest --allowlist .ci/stubtest --ignore-unused-allowlist procession._native
 
 format: $(VENV)/.ready ## rewrite the sources in the house format

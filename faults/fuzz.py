@@ -319,6 +319,7 @@ def main() -> int:
     parser.add_argument("--target", choices=TARGETS, required=True)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--first", type=int, help="only the first FIRST seeds, and those of the corpus")
+    parser.add_argument("--skip", type=int, default=0, help="leave out the first SKIP seeds and the corpus")
     parser.add_argument("--seed", type=int, help="try this seed only, in this process")
     options = parser.parse_args()
     target = TARGETS[options.target]
@@ -326,9 +327,9 @@ def main() -> int:
         target(options.seed)
         return 0
     end = time.monotonic() + options.minutes * 60
-    waiting = known(options.target)
+    waiting = [] if options.skip else known(options.target)
     if options.first is not None:
-        waiting += range(options.first)
+        waiting += range(options.skip, options.first)
         end = 0.0
     first = random.SystemRandom().getrandbits(48)
     tried = found = 0

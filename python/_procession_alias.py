@@ -54,7 +54,7 @@ class AliasFinder:
 def _is_main_interpreter() -> bool:
     # Python 3.11 cannot tell.
     ask = getattr(_thread, "_is_main_interpreter", None)
-    return ask is None or ask()  # type: ignore[no-any-return]
+    return ask is None or ask()
 
 
 def _own_name(name: str) -> str:
@@ -84,9 +84,9 @@ def _alias_spec(name: str, own: ModuleSpec | None) -> ModuleSpec:
 class PackageLoader(SourceFileLoader):
     """The loader of a module of the package, which accepts both of its names."""
 
-    def get_filename(self, name: str | None = None) -> str:
+    def get_filename(self, fullname: str | None = None) -> str:
         """Return the path of the source file."""
-        return super().get_filename(None if name is None else _own_name(name))
+        return super().get_filename(None if fullname is None else _own_name(fullname))
 
     def get_resource_reader(self, name: str) -> object:  # type: ignore[override]
         """Return the reader for `importlib.resources`."""
@@ -229,7 +229,7 @@ def activate() -> None:
     """From now on, imports of `multiprocessing` find the package; modules imported already stay."""
     if is_active():
         return
-    sys.meta_path.insert(0, AliasFinder())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, AliasFinder())
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == _PACKAGE and module.__name__ == name:
             if type(module.__loader__) is SourceFileLoader:

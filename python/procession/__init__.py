@@ -12,7 +12,7 @@ from ._core.fallback.choice import choose as _choose
 _choose()
 
 from . import context
-from ._core._typing import TYPE_CHECKING as _TYPE_CHECKING
+from ._core import TYPE_CHECKING
 from ._core._typing import Any as _Any
 from ._core.errors import OwnerDied, WorkerDied
 from .context import AuthenticationError, BufferTooShort, Process, ProcessError, TimeoutError
@@ -27,17 +27,14 @@ Barrier = _default.Barrier
 BoundedSemaphore = _default.BoundedSemaphore
 Condition = _default.Condition
 Event = _default.Event
-JoinableQueue = _default.JoinableQueue
 Lock = _default.Lock
 Manager = _default.Manager
 Pipe = _default.Pipe
 Pool = _default.Pool
-Queue = _default.Queue
 RLock = _default.RLock
 RawArray = _default.RawArray
 RawValue = _default.RawValue
 Semaphore = _default.Semaphore
-SimpleQueue = _default.SimpleQueue
 Value = _default.Value
 allow_connection_pickling = _default.allow_connection_pickling
 cpu_count = _default.cpu_count
@@ -51,6 +48,14 @@ reducer = _default.reducer
 set_executable = _default.set_executable
 set_forkserver_preload = _default.set_forkserver_preload
 set_start_method = _default.set_start_method
+
+if TYPE_CHECKING:
+    # Programs annotate with them, as with the stdlib's.
+    from .queues import JoinableQueue, Queue, SimpleQueue
+else:
+    JoinableQueue = _default.JoinableQueue
+    Queue = _default.Queue
+    SimpleQueue = _default.SimpleQueue
 
 
 def _load(name: str) -> _Any:
@@ -155,7 +160,7 @@ _LOADED_WITH = {
 }
 
 # Type checkers would accept every name.
-if not _TYPE_CHECKING:
+if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> _Any:
         if not any(other in globals() for other in _LOADED_WITH.get(name, ())):
@@ -174,6 +179,8 @@ if "PROCESSION_DEBUG_WATCH" in os.environ:
 
     watch_as_environment_says(_load)
     del watch_as_environment_says
+
+del TYPE_CHECKING
 
 SUBDEBUG = 5
 SUBWARNING = 25

@@ -102,7 +102,7 @@ def run_script(path: str, arguments: list[str]) -> None:
 def load(path: str) -> tuple[CodeType, SourceFileLoader | SourcelessFileLoader]:
     """Return the code of a file, and the loader for `__main__`."""
     with io.open_code(os.fspath(os.path.abspath(path))) as file:
-        compiled = pkgutil.read_code(file)  # type: ignore[attr-defined]
+        compiled = pkgutil.read_code(file)
         if compiled is not None:
             return compiled, SourcelessFileLoader("__main__", path)
         file.seek(0)

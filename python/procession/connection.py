@@ -14,9 +14,11 @@ import os
 import struct
 import sys
 from collections.abc import Callable, Iterable
+from types import GenericAlias
 
 from . import _native
-from ._core._typing import Any
+from ._core import TYPE_CHECKING
+from ._core._typing import Any, Generic, TypeVar
 from ._core.private_names import register_private_methods
 from ._core.queues.readiness import wait_for_readable
 from ._core.stdlib import context, forward_other_names, load, reduction
@@ -25,6 +27,16 @@ from ._core.transfer import pipe_transit
 from ._core.transfer.handle_passing import duplicate, patch_reduction
 
 _std = load("connection")
+if TYPE_CHECKING:
+    from multiprocessing.connection import Listener as _StdListener
+    from multiprocessing.connection import answer_challenge as answer_challenge
+    from multiprocessing.connection import deliver_challenge as deliver_challenge
+    from typing import Self
+
+    from typing_extensions import Buffer
+else:
+    Buffer = Self = object
+    _StdListener = _std.Listener
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]
 
@@ -34,6 +46,11 @@ _LONG_MARK = _SHORT.pack(-1)
 _LONGEST_SHORT = 0x7FFFFFFF
 # Up to this size, header and message go out in one write: Nagle's algorithm would delay a second one.
 _ONE_WRITE = 16384
+
+# What a connection sends and receives.
+_Sent = TypeVar("_Sent", contravariant=True, default=Any)
+_Received = TypeVar("_Received", covariant=True, default=Any)
+_Object = TypeVar("_Object")
 
 
 def _part_of(buf: Any, offset: int, size: int | None) -> memoryview:
@@ -72,10 +89,13 @@ def _receive_into(buf: Any, offset: int, receive: Callable[[], bytes | bytearray
         return size
 
 
-class _ConnectionBase:
+class _ConnectionBase(Generic[_Sent, _Received]):
     """A connection around a descriptor that carries framed messages."""
 
     _handle: int | None = None
+
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(GenericAlias)
 
     def __init__(self, handle: Any, readable: bool = True, writable: bool = True) -> None:
         handle = handle.__index__()
@@ -133,13 +153,13 @@ class _ConnectionBase:
         """Close the connection."""
         self._close()
 
-    def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
+    def send_bytes(self, buf: Buffer, offset: int = 0, size: int | None = None) -> None:
         """Send the bytes of a buffer, or a part of it, as one message."""
         self._check_closed()
         self._check_writable()
         self._send_frame(_part_of(buf, offset, size))
 
-    def send(self, obj: Any) -> None:
+    def send(self, obj: _Sent) -> None:
         """Send an object."""
         self._check_closed()
         self._check_writable()
@@ -159,11 +179,11 @@ class _ConnectionBase:
         self._check_readable()
         return _receive_into(buf, offset, self._recv_frame)
 
-    def recv(self) -> Any:
+    def recv(self) -> _Received:
         """Receive an object. Raises EOFError if the other end is closed."""
         self._check_closed()
         self._check_readable()
-        return reduction.ForkingPickler.loads(self._recv_frame())
+        return reduction.ForkingPickler.loads(self._recv_frame())  # type: ignore[no-any-return]
 
     def poll(self, timeout: float | None = 0.0) -> bool:
         """Return whether there is a message; wait up to `timeout` seconds for one, or for ever if None."""
@@ -171,10 +191,10 @@ class _ConnectionBase:
         self._check_readable()
         return bool(wait([self], timeout))
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc_info: Any) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def _send_frame(self, message: memoryview) -> None:
@@ -223,16 +243,19 @@ class _ConnectionBase:
         return data
 
 
-class Connection(_ConnectionBase):
-    """A connection; made directly, it owns the given descriptor."""
+class Connection(_ConnectionBase[_Sent, _Received]):
+    """A connection; made directly, it owns the given descriptor.
+
+    `Connection[int, str]` sends integers and receives strings.
+    """
 
 
-class PipeEnd(_native.Channel, Connection):
+class PipeEnd(_native.Channel, Connection[_Sent, _Received]):
     """One end of a `Pipe`: messages go through shared memory, and the descriptor shows that they wait."""
 
     _handle = None
 
-    def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
+    def send_bytes(self, buf: Buffer, offset: int = 0, size: int | None = None) -> None:
         """Send the bytes of a buffer, or a part of it, as one message."""
         if type(buf) is not bytes or type(offset) is not int or offset != 0 or size is not None:
             self._check_writable()
@@ -249,7 +272,7 @@ class PipeEnd(_native.Channel, Connection):
         return _reduce_pipe_end(self)
 
 
-def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
+def Pipe(duplex: bool = True) -> tuple[Connection[Any, Any], Connection[Any, Any]]:
     """Return the two ends of a pipe; without `duplex`, the first only receives and the second only sends.
 
     An end can be sent to another process, as an argument or in a message::
@@ -261,7 +284,7 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
     return _native.pipe(duplex, PipeEnd)
 
 
-def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
+def wait(object_list: Iterable[_Object], timeout: float | None = None) -> list[_Object]:
     """Wait until some of the objects are readable; return those, in their order.
 
     The objects are connections, queue readers, sockets, sentinels of processes or descriptors. Returns an
@@ -270,10 +293,10 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     return wait_for_readable(list(object_list), timeout)
 
 
-class Listener(_std.Listener):  # type: ignore[name-defined]
+class Listener(_StdListener):
     """A listening socket that accepts connections from `Client`."""
 
-    def accept(self) -> Connection:
+    def accept(self) -> Connection[Any, Any]:  # type: ignore[override]
         """Accept a connection, prove the key on both sides, and return it.
 
         Raises `AuthenticationError` if the other side has another key.
@@ -281,22 +304,22 @@ class Listener(_std.Listener):  # type: ignore[name-defined]
         return _wrapped(super().accept())
 
 
-def Client(address: Any, family: str | None = None, authkey: bytes | None = None) -> Connection:
+def Client(address: Any, family: str | None = None, authkey: bytes | None = None) -> Connection[Any, Any]:
     """Return a connection to a `Listener`. Raises `AuthenticationError` if the keys differ."""
     return _wrapped(_std.Client(address, family, authkey))
 
 
-def _wrapped(theirs: Any) -> Connection:
+def _wrapped(theirs: Any) -> Connection[Any, Any]:
     with theirs:
         return Connection(os.dup(theirs.fileno()), theirs.readable, theirs.writable)
 
 
-def reduce_connection(conn: Connection) -> tuple[Any, ...]:
+def reduce_connection(conn: Connection[Any, Any]) -> tuple[Any, ...]:
     """Pickle a connection around a descriptor: the receiver gets a duplicate."""
     return rebuild_connection, (duplicate(conn.fileno()), conn.readable, conn.writable)
 
 
-def rebuild_connection(df: Any, readable: bool, writable: bool) -> Connection:
+def rebuild_connection(df: Any, readable: bool, writable: bool) -> Connection[Any, Any]:
     """Undo `reduce_connection`."""
     return Connection(df.detach(), readable, writable)
 
@@ -318,12 +341,12 @@ def _reduce_socket(sock: Any) -> Any:
     return reduction._rebuild_socket, (duplicate(sock.fileno()), sock.family, sock.type, sock.proto)
 
 
-def _reduce_pipe_end(end: PipeEnd) -> tuple[Any, ...]:
+def _reduce_pipe_end(end: PipeEnd[Any, Any]) -> tuple[Any, ...]:
     return _rebuild_pipe_end, (pipe_transit.detached(end),)
 
 
-def _rebuild_pipe_end(ticket: Any) -> PipeEnd:
-    end = PipeEnd.__new__(PipeEnd)
+def _rebuild_pipe_end(ticket: Any) -> PipeEnd[Any, Any]:
+    end: PipeEnd[Any, Any] = PipeEnd.__new__(PipeEnd)
     ticket.attach_to(end)
     return end
 

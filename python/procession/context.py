@@ -13,14 +13,12 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 
-from ._core._typing import TYPE_CHECKING, Any
+from ._core import TYPE_CHECKING
+from ._core._typing import Any, TypeVar
 from ._core.fallback import choice
 from ._core.start.main_module import sync_main_modules
 from ._core.stdlib import context as _std
 from ._core.stdlib import forward_other_names, process, unpatched
-
-if TYPE_CHECKING:
-    from . import connection, managers, pool, queues, synchronize
 
 __all__ = [
     "AuthenticationError",
@@ -42,20 +40,29 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from multiprocessing.context import AuthenticationError, BufferTooShort, ProcessError, TimeoutError
+    from multiprocessing.context import (
+        AuthenticationError,
+        BufferTooShort,
+        ProcessError,
+        TimeoutError,
+        assert_spawning,
+        get_spawning_popen,
+        set_spawning_popen,
+    )
+    from multiprocessing.context import BaseContext as _StdContext
     from multiprocessing.process import BaseProcess
 else:
+    _StdContext = _std.BaseContext
     AuthenticationError = _std.AuthenticationError
     BufferTooShort = _std.BufferTooShort
     ProcessError = _std.ProcessError
     TimeoutError = _std.TimeoutError
     BaseProcess = process.BaseProcess
+    assert_spawning = _std.assert_spawning
+    get_spawning_popen = _std.get_spawning_popen
+    set_spawning_popen = _std.set_spawning_popen
 
 _process: Any = process
-
-assert_spawning = _std.assert_spawning
-get_spawning_popen = _std.get_spawning_popen
-set_spawning_popen = _std.set_spawning_popen
 
 
 def _part(name: str) -> Any:
@@ -83,9 +90,23 @@ class _Part:
         return getattr(_part(self._name), name)
 
 
-if not TYPE_CHECKING:
+if TYPE_CHECKING:
+    import ctypes
+    from _ctypes import _CData, _SimpleCData
+    from typing import Literal, TypeAlias, overload
+
+    from . import connection, managers, pool, queues, sharedctypes, synchronize
+    from .sharedctypes import Synchronized, SynchronizedArray, SynchronizedBase, SynchronizedString
+    from .synchronize import LockLike
+
+    _T = TypeVar("_T")
+    _Data = TypeVar("_Data", bound=_CData)
+    ForkServerMain: TypeAlias = Literal["warm", "cold"] | None
+else:
     connection, managers, pool = _Part("connection"), _Part("managers"), _Part("pool")
-    queues, synchronize = _Part("queues"), _Part("synchronize")
+    queues, sharedctypes, synchronize = _Part("queues"), _Part("sharedctypes"), _Part("synchronize")
+    LockLike = object
+    ForkServerMain = str | None
 
 
 def _starter(popen_module: str) -> Any:
@@ -242,75 +263,82 @@ class ForkServerProcess(_StartableProcess):
     _Popen = _starter("popen_forkserver")
 
 
-class BaseContext(_std.BaseContext):
+class BaseContext(_StdContext):
     """The stdlib's context, whose factories make this package's objects."""
+
+    # What the factories return is not of the stdlib's classes: type checkers complain at each of them.
+
+    # The class of the processes that it starts.
+    Process: type[_StartableProcess]
 
     def Manager(self) -> managers.SyncManager:
         """Start a manager's server process and return the manager: a `SyncManager`.
 
         The server dies with this process, even if that is killed.
         """
-        manager = _part("managers").SyncManager(ctx=self.get_context())
+        manager = managers.SyncManager(ctx=self.get_context())
         manager.start()
         return manager
 
-    def Pipe(self, duplex: bool = True) -> tuple[connection.Connection, connection.Connection]:
+    def Pipe(  # type: ignore[override]
+        self, duplex: bool = True
+    ) -> tuple[connection.Connection[Any, Any], connection.Connection[Any, Any]]:
         """Return the two connected ends of a pipe; without `duplex`, one to receive and one to send."""
-        return _part("connection").Pipe(duplex)
+        return connection.Pipe(duplex)
 
-    def Lock(self) -> synchronize.Lock:
+    def Lock(self) -> synchronize.Lock:  # type: ignore[override]
         """Return a lock that is not recursive.
 
         If its owner dies, the next `acquire` raises `OwnerDied`.
         """
-        return _part("synchronize").Lock(ctx=self.get_context())
+        return synchronize.Lock(ctx=self.get_context())
 
-    def RLock(self) -> synchronize.RLock:
+    def RLock(self) -> synchronize.RLock:  # type: ignore[override]
         """Return a lock that its owner may acquire again.
 
         If its owner dies, the next `acquire` raises `OwnerDied`.
         """
-        return _part("synchronize").RLock(ctx=self.get_context())
+        return synchronize.RLock(ctx=self.get_context())
 
-    def Condition(self, lock: Any = None) -> synchronize.Condition:
+    def Condition(self, lock: LockLike | None = None) -> synchronize.Condition:  # type: ignore[override]
         """Return a condition variable, around `lock` or a new RLock."""
-        return _part("synchronize").Condition(lock, ctx=self.get_context())
+        return synchronize.Condition(lock, ctx=self.get_context())
 
-    def Semaphore(self, value: int = 1) -> synchronize.Semaphore:
+    def Semaphore(self, value: int = 1) -> synchronize.Semaphore:  # type: ignore[override]
         """Return a semaphore that starts at `value`."""
-        return _part("synchronize").Semaphore(value, ctx=self.get_context())
+        return synchronize.Semaphore(value, ctx=self.get_context())
 
-    def BoundedSemaphore(self, value: int = 1) -> synchronize.BoundedSemaphore:
+    def BoundedSemaphore(self, value: int = 1) -> synchronize.BoundedSemaphore:  # type: ignore[override]
         """Return a semaphore that starts at `value` and raises ValueError rather than exceed it."""
-        return _part("synchronize").BoundedSemaphore(value, ctx=self.get_context())
+        return synchronize.BoundedSemaphore(value, ctx=self.get_context())
 
-    def Event(self) -> synchronize.Event:
+    def Event(self) -> synchronize.Event:  # type: ignore[override]
         """Return an event, which is not set."""
-        return _part("synchronize").Event(ctx=self.get_context())
+        return synchronize.Event(ctx=self.get_context())
 
-    def Barrier(
+    def Barrier(  # type: ignore[override]
         self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None
     ) -> synchronize.Barrier:
         """Return a barrier for `parties` processes or threads.
 
         One of them calls `action` each time before all go on. `timeout` is the default of `wait`, in seconds.
         """
-        return _part("synchronize").Barrier(parties, action, timeout, ctx=self.get_context())
+        return synchronize.Barrier(parties, action, timeout, ctx=self.get_context())
 
-    def Queue(self, maxsize: int = 0) -> queues.Queue[Any]:
+    def Queue(self, maxsize: int = 0) -> queues.Queue[Any]:  # type: ignore[override]
         """Return a queue for many producers and consumers.
 
         It holds at most `maxsize` messages; 0 or less means as many as memory allows.
         """
-        return _part("queues").Queue(maxsize, ctx=self.get_context())
+        return queues.Queue(maxsize, ctx=self.get_context())
 
-    def JoinableQueue(self, maxsize: int = 0) -> queues.JoinableQueue[Any]:
+    def JoinableQueue(self, maxsize: int = 0) -> queues.JoinableQueue[Any]:  # type: ignore[override]
         """Return a queue with `task_done` and `join`, otherwise like `Queue`."""
-        return _part("queues").JoinableQueue(maxsize, ctx=self.get_context())
+        return queues.JoinableQueue(maxsize, ctx=self.get_context())
 
-    def SimpleQueue(self) -> queues.SimpleQueue[Any]:
+    def SimpleQueue(self) -> queues.SimpleQueue[Any]:  # type: ignore[override]
         """Return a queue that has only `get`, `put`, `empty` and `close`."""
-        return _part("queues").SimpleQueue(ctx=self.get_context())
+        return queues.SimpleQueue(ctx=self.get_context())
 
     def Pool(
         self,
@@ -324,9 +352,14 @@ class BaseContext(_std.BaseContext):
         `processes` is their number, by default one per usable processor. Each worker calls
         `initializer(*initargs)` first, and is replaced after `maxtasksperchild` tasks, if that is given.
         """
-        return _part("pool").Pool(
-            processes, initializer, initargs, maxtasksperchild, context=self.get_context()
-        )
+        return pool.Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
+
+    if TYPE_CHECKING:
+
+        @overload
+        def RawValue(self, typecode_or_type: type[_Data], *args: Any) -> _Data: ...
+        @overload
+        def RawValue(self, typecode_or_type: str, *args: Any) -> Any: ...
 
     def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
         """Return a ctypes object in shared memory, without a lock.
@@ -334,29 +367,100 @@ class BaseContext(_std.BaseContext):
         The type is a ctypes type or a type code of `array`; the arguments initialize it. Raises TypeError for
         an unknown type code.
         """
-        return _part("sharedctypes").RawValue(typecode_or_type, *args)
+        return sharedctypes.RawValue(typecode_or_type, *args)
+
+    if TYPE_CHECKING:
+
+        @overload
+        def RawArray(
+            self, typecode_or_type: type[_Data], size_or_initializer: int | Sequence[Any]
+        ) -> ctypes.Array[_Data]: ...
+        @overload
+        def RawArray(self, typecode_or_type: str, size_or_initializer: int | Sequence[Any]) -> Any: ...
 
     def RawArray(self, typecode_or_type: Any, size_or_initializer: int | Sequence[Any]) -> Any:
         """Return a ctypes array in shared memory, without a lock: zeroed, or filled from a sequence."""
-        return _part("sharedctypes").RawArray(typecode_or_type, size_or_initializer)
+        return sharedctypes.RawArray(typecode_or_type, size_or_initializer)
 
-    def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
+    if TYPE_CHECKING:
+
+        @overload  # type: ignore[override]
+        def Value(self, typecode_or_type: type[_Data], *args: Any, lock: Literal[False]) -> _Data: ...
+        @overload
+        def Value(
+            self, typecode_or_type: type[_SimpleCData[_T]], *args: Any, lock: Literal[True] | LockLike = True
+        ) -> Synchronized[_T]: ...
+        @overload
+        def Value(
+            self, typecode_or_type: type[_Data], *args: Any, lock: Literal[True] | LockLike = True
+        ) -> SynchronizedBase[_Data]: ...
+        @overload
+        def Value(
+            self, typecode_or_type: str, *args: Any, lock: Literal[True] | LockLike = True
+        ) -> Synchronized[Any]: ...
+        @overload
+        def Value(
+            self, typecode_or_type: str | type[_CData], *args: Any, lock: bool | LockLike = True
+        ) -> Any: ...
+
+    def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return a ctypes object in shared memory, with a lock.
 
         `lock` is True for a new RLock, a lock to use, or False for none.
         """
-        return _part("sharedctypes").Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
+        return sharedctypes.Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
 
-    def Array(
+    if TYPE_CHECKING:
+
+        @overload  # type: ignore[override]
+        def Array(
+            self,
+            typecode_or_type: type[_Data],
+            size_or_initializer: int | Sequence[Any],
+            *,
+            lock: Literal[False],
+        ) -> ctypes.Array[_Data]: ...
+        @overload
+        def Array(
+            self,
+            typecode_or_type: type[ctypes.c_char],
+            size_or_initializer: int | Sequence[Any],
+            *,
+            lock: Literal[True] | LockLike = True,
+        ) -> SynchronizedString: ...
+        @overload
+        def Array(
+            self,
+            typecode_or_type: type[_SimpleCData[_T]],
+            size_or_initializer: int | Sequence[Any],
+            *,
+            lock: Literal[True] | LockLike = True,
+        ) -> SynchronizedArray[_T]: ...
+        @overload
+        def Array(
+            self,
+            typecode_or_type: str,
+            size_or_initializer: int | Sequence[Any],
+            *,
+            lock: Literal[True] | LockLike = True,
+        ) -> SynchronizedArray[Any]: ...
+        @overload
+        def Array(
+            self,
+            typecode_or_type: str | type[_CData],
+            size_or_initializer: int | Sequence[Any],
+            *,
+            lock: bool | LockLike = True,
+        ) -> Any: ...
+
+    def Array(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, typecode_or_type: Any, size_or_initializer: int | Sequence[Any], *, lock: Any = True
     ) -> Any:
         """Return a ctypes array in shared memory, with a lock: zeroed, or filled from a sequence.
 
         `lock` is True for a new RLock, a lock to use, or False for none.
         """
-        return _part("sharedctypes").Array(
-            typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context()
-        )
+        return sharedctypes.Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
 
     def freeze_support(self) -> None:
         """Run the child and exit, in a frozen executable that was started as a child; else do nothing."""
@@ -384,7 +488,30 @@ class BaseContext(_std.BaseContext):
         else:
             raise choice.needs_engine(f"on_error={on_error!r}")
 
-    def get_context(self, method: str | None = None, *, forkserver_main: str | None = None) -> Any:
+    if TYPE_CHECKING:
+
+        @overload  # type: ignore[override]
+        def get_context(
+            self, method: None = None, *, forkserver_main: ForkServerMain = None
+        ) -> DefaultContext: ...
+        @overload
+        def get_context(
+            self, method: Literal["spawn"], *, forkserver_main: ForkServerMain = None
+        ) -> SpawnContext: ...
+        @overload
+        def get_context(
+            self, method: Literal["fork"], *, forkserver_main: ForkServerMain = None
+        ) -> ForkContext: ...
+        @overload
+        def get_context(
+            self, method: Literal["forkserver"], *, forkserver_main: ForkServerMain = None
+        ) -> ForkServerContext: ...
+        @overload
+        def get_context(
+            self, method: str | None, *, forkserver_main: ForkServerMain = None
+        ) -> BaseContext: ...
+
+    def get_context(self, method: str | None = None, *, forkserver_main: str | None = None) -> BaseContext:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the context of a start method; without `method`, this one.
 
         `forkserver_main` chooses, for this whole process, how the fork server's children get the main
@@ -396,7 +523,7 @@ class BaseContext(_std.BaseContext):
             return self
         if method not in _concrete_contexts:
             raise ValueError(f"cannot find context for {method!r}")
-        context = _concrete_contexts[method]
+        context: BaseContext = _concrete_contexts[method]
         context._check_available()
         return context
 
@@ -423,15 +550,20 @@ class DefaultContext(BaseContext):
     def _default_context(self) -> Any:
         return _counterpart(_std._default_context._default_context)
 
-    def get_context(self, method: str | None = None, *, forkserver_main: str | None = None) -> Any:
-        """Return the context of a start method; without `method`, the current one, which is then fixed."""
-        if method is None:
-            _choose_forkserver_main(forkserver_main)
-            return _counterpart(_std._default_context.get_context())
-        return super().get_context(method, forkserver_main=forkserver_main)
+    # For type checkers, the base class's, which has one signature for each start method.
+    if not TYPE_CHECKING:
+
+        def get_context(
+            self, method: str | None = None, *, forkserver_main: str | None = None
+        ) -> BaseContext:
+            """Return the context of a start method, by default the current one, which is then fixed."""
+            if method is None:
+                _choose_forkserver_main(forkserver_main)
+                return _counterpart(_std._default_context.get_context())
+            return super().get_context(method, forkserver_main=forkserver_main)
 
     def set_start_method(
-        self, method: str | None, force: bool = False, *, forkserver_main: str | None = None
+        self, method: str | None, force: bool = False, *, forkserver_main: ForkServerMain = None
     ) -> None:
         """Set the start method: "fork", "spawn" or "forkserver".
 
@@ -441,34 +573,43 @@ class DefaultContext(BaseContext):
         _std._default_context.set_start_method(method, force)
         _choose_forkserver_main(forkserver_main)
 
+    if TYPE_CHECKING:
+
+        @overload
+        def get_start_method(self, allow_none: Literal[False] = False) -> str: ...
+        @overload
+        def get_start_method(self, allow_none: bool) -> str | None: ...
+
     def get_start_method(self, allow_none: bool = False) -> str | None:
         """Return the name of the start method; None if it is not set yet and `allow_none` is true."""
-        return _std._default_context.get_start_method(allow_none)
+        name: str | None = _std._default_context.get_start_method(allow_none)
+        return name
 
     def get_all_start_methods(self) -> list[str]:
         """Return the names of the available start methods, the default first."""
-        return _std._default_context.get_all_start_methods()
+        names: list[str] = _std._default_context.get_all_start_methods()
+        return names
 
 
 class ForkContext(BaseContext):
     """Children begin as copies of the process that starts them."""
 
     _name = "fork"
-    Process = ForkProcess
+    Process: type[ForkProcess] = ForkProcess  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 class SpawnContext(BaseContext):
     """Children begin as fresh interpreters."""
 
     _name = "spawn"
-    Process = SpawnProcess
+    Process: type[SpawnProcess] = SpawnProcess  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 class ForkServerContext(BaseContext):
     """Children begin as copies of a small server process."""
 
     _name = "forkserver"
-    Process = ForkServerProcess
+    Process: type[ForkServerProcess] = ForkServerProcess  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def _check_available(self) -> None:
         _std._concrete_contexts[self._name]._check_available()
@@ -515,7 +656,8 @@ _concrete_contexts = _Contexts(
 _counterparts = {
     context: dict.get(_concrete_contexts, name) for name, context in dict.items(_std._concrete_contexts)
 }
-choice.default_context = _default_context = DefaultContext()
+_default_context = DefaultContext()
+choice.default_context = _default_context
 
 if choice.reason is None:
     from ._core.start.exit_mark import mark_at_interpreter_exit

@@ -32,6 +32,7 @@ from ._core.start import forkserver_loop as forkserver_loop
 from ._core.start import preload
 from ._core.start.import_watch import ImportWatch
 from ._core.start.interpreter import frozen_command, interpreter_command, package_import, start_interpreter
+from ._core.start.launched import reserved_entry
 from ._core.start.payload import unpack
 from ._core.start.process_attributes import ProcessAttributes, apply_changes, become_user
 from ._core.start.tracker import adopt_tracker
@@ -195,17 +196,16 @@ class ForkServer:
     def _start(self, control: int, mode: str, now: ProcessAttributes) -> None:
         modules = [name for name in self._preload_modules if mode == "warm" or name != "__main__"]
         settings = preload.settings_of_main() if modules else {}
-        proc_id = _native.reserve_entry()
-        try:
-            arena = _native.arena_fd()
+        with reserved_entry() as proc_id:
             self._server_attributes = now.snapshot()
             config = ServerConfig(modules, self._on_error, settings, self._server_attributes)
-            with _written(tuple(config)) as file:
-                command = _command(control, arena, proc_id, file.fileno())
-                pid = start_interpreter(command, [control, arena, file.fileno()])
-        except BaseException:
-            _native.release_entry(proc_id)
-            raise
+            handshake, descriptors = _native.offer_handshake(proc_id, False)
+            try:
+                with _written(tuple(config)) as file:
+                    command = _command(control, file.fileno(), handshake)
+                    pid = start_interpreter(command, [control, file.fileno(), *descriptors])
+            finally:
+                util.close_fds(*descriptors)
         _native.set_pid(proc_id, pid)
         self._forkserver_pid, self._proc_id = pid, proc_id
         self._reap_replaced()
@@ -290,26 +290,25 @@ def _written(data: object) -> IO[bytes]:
     return file
 
 
-def _command(*arguments: int) -> list[str]:
-    """Return the command line of a server that gets these numbers as the arguments of `main`.
+def _command(control: int, config_fd: int, handshake: str) -> list[str]:
+    """Return the command line of a server whose `main` gets these arguments.
 
     It contains the name of the stdlib's module, by which programs recognise fork servers.
     """
     if getattr(sys, "frozen", False):
-        return frozen_command(spawn.SERVER_FLAG, *map(str, arguments))
-    call = f"main({', '.join(map(str, arguments))})  # multiprocessing.forkserver"
+        return frozen_command(spawn.SERVER_FLAG, str(control), str(config_fd), handshake)
+    call = f"main({control}, {config_fd}, {handshake!r})  # multiprocessing.forkserver"
     program = package_import(f"from procession.forkserver import main; {call}")
     return [*interpreter_command(), program]
 
 
-def main(control: int, arena: int, proc_id: int, config_fd: int) -> None:
+def main(control: int, config_fd: int, handshake: str) -> None:
     """The main function of the fork server."""
-    for fd in (control, arena):
-        os.set_inheritable(fd, False)
+    os.set_inheritable(control, False)
     _native.fill_standard_numbers()
     with os.fdopen(config_fd, "rb") as file:
         config = ServerConfig(*pickle.load(file))
-    _native.enter(arena, proc_id)
+    spawn.join_tree(handshake)
     _forkserver._server_attributes = config.attributes
     _apply_settings(config.settings)
     # Exit functions that the program registers from here on are for the children and not for the server.
@@ -381,12 +380,13 @@ def _start_over(control: int, config: ServerConfig) -> NoReturn:
 
     The engine treats exec as the death of the old one.
     """
-    arena, proc_id = _native.arena_fd(), _native.reserve_entry()
+    proc_id = _native.reserve_entry()
     _native.set_pid(proc_id, os.getpid())
+    handshake, descriptors = _native.offer_handshake(proc_id, False)
     config_fd = _written(tuple(config))
-    for fd in (control, arena, config_fd.fileno()):
+    for fd in (control, config_fd.fileno(), *descriptors):
         os.set_inheritable(fd, True)
-    command = _command(control, arena, proc_id, config_fd.fileno())
+    command = _command(control, config_fd.fileno(), handshake)
     os.execv(command[0], command)
 
 

@@ -20,10 +20,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 
-from ._core._typing import Any, NoReturn
+from ._core import TYPE_CHECKING
+from ._core._typing import Any, NoReturn, TypeVar
 from ._core.arguments import check_call, check_callable, check_iterable, check_task, whole_number
 from ._core.pool import results as pool_results
-from ._core.pool.backend import CLOSE, INIT, RUN, TERMINATE, PoolBackend
+from ._core.pool.backend import CLOSE as CLOSE
+from ._core.pool.backend import INIT as INIT
+from ._core.pool.backend import RUN as RUN
+from ._core.pool.backend import TERMINATE as TERMINATE
+from ._core.pool.backend import PoolBackend
 from ._core.pool.feeder import TaskSource
 from ._core.pool.process_backend import ProcessBackend
 from ._core.pool.results import ApplyResult as ApplyResult
@@ -47,6 +52,12 @@ from ._core.stdlib_subclasses import POOL_INTERNALS, overrides_any, use_stdlib_m
 from .context import _default_context, allow_daemons_children
 
 _std = load("pool")
+if TYPE_CHECKING:
+    from multiprocessing.pool import Pool as _StdPool
+    from multiprocessing.pool import ThreadPool as _StdThreadPool
+    from typing import Self
+else:
+    _StdPool, _StdThreadPool, Self = _std.Pool, _std.ThreadPool, object
 register_private_methods()
 
 __all__ = ["Pool", "ThreadPool"]
@@ -63,14 +74,15 @@ rebuild_exc = _std.rebuild_exc
 starmapstar = _std.starmapstar
 worker = _std.worker
 
-Callback = Callable[[Any], object] | None
+_T = TypeVar("_T")
+_Item = TypeVar("_Item")
 ErrorCallback = Callable[[BaseException], object] | None
 
 # The caller of `imap` submits sequences up to this length itself, without a thread of the pool.
 MAX_DIRECT_ITEMS = 10_000
 
 
-class Pool(_std.Pool):  # type: ignore[name-defined]
+class Pool(_StdPool):
     """Worker processes that run functions for this process.
 
     `processes` is their number, by default one per usable processor. Each worker calls
@@ -85,6 +97,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
     _wrap_exception = True
     # True for subclasses that override the stdlib's internals.
     _uses_stdlib_methods = False
+    _help_stuff_finish: Any
     _backend: PoolBackend
 
     def __init_subclass__(cls, **kwds: Any) -> None:
@@ -155,7 +168,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
     def __reduce__(self) -> NoReturn:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> Self:
         self._check_running()
         return self
 
@@ -214,13 +227,13 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
 
     def apply(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., _T],
         args: Iterable[Any] = (),
         kwds: Mapping[str, Any] = {},
         *,
         task_timeout: float | None = None,
         retries: int = 0,
-    ) -> Any:
+    ) -> _T:
         """Call `func(*args, **kwds)` in a worker and return its result.
 
         Raises what the function raises, WorkerDied if the worker died, and TimeoutError after `task_timeout`
@@ -228,17 +241,17 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         """
         return _awaited(self.apply_async(func, args, kwds, task_timeout=task_timeout, retries=retries))
 
-    def apply_async(
+    def apply_async(  # type: ignore[override]
         self,
-        func: Callable[..., Any],
+        func: Callable[..., _T],
         args: Iterable[Any] = (),
         kwds: Mapping[str, Any] = {},
-        callback: Callback = None,
+        callback: Callable[[_T], object] | None = None,
         error_callback: ErrorCallback = None,
         *,
         task_timeout: float | None = None,
         retries: int = 0,
-    ) -> ApplyResult:
+    ) -> ApplyResult[_T]:
         """Call `func(*args, **kwds)` in a worker; return an `ApplyResult` at once.
 
         A thread of this process calls `callback(value)` or `error_callback(exception)` when the call is done.
@@ -252,7 +265,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
             check_callable("error_callback", error_callback)
         if self._state != RUN:
             self._check_running()
-        result: ApplyResult = ApplyResult.of(self, func, callback, error_callback)
+        result: ApplyResult[_T] = ApplyResult.of(self, func, callback, error_callback)
         try:
             self._backend.call(result, picklable(func), args, kwds, task_timeout, retries)
         except BaseException as error:
@@ -262,14 +275,14 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
 
     def map(
         self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        func: Callable[[_Item], _T],
+        iterable: Iterable[_Item],
         chunksize: int | None = None,
         *,
         task_timeout: float | None = None,
         retries: int = 0,
         fail_fast: bool = False,
-    ) -> list[Any]:
+    ) -> list[_T]:
         """Call `func(item)` for each item in the workers; return the list of results.
 
         A task calls the function for `chunksize` items. Raises what the first failed task raised.
@@ -286,18 +299,18 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
             )
         )
 
-    def map_async(
+    def map_async(  # type: ignore[override]
         self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        func: Callable[[_Item], _T],
+        iterable: Iterable[_Item],
         chunksize: int | None = None,
-        callback: Callback = None,
+        callback: Callable[[list[_T]], object] | None = None,
         error_callback: ErrorCallback = None,
         *,
         task_timeout: float | None = None,
         retries: int = 0,
         fail_fast: bool = False,
-    ) -> MapResult:
+    ) -> MapResult[_T]:
         """Call `func(item)` for each item in the workers; return a `MapResult` at once."""
         return self._map_async(
             func,
@@ -313,14 +326,14 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
 
     def starmap(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., _T],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
         *,
         task_timeout: float | None = None,
         retries: int = 0,
         fail_fast: bool = False,
-    ) -> list[Any]:
+    ) -> list[_T]:
         """Like `map`, but each item is a tuple of arguments: calls `func(*item)`."""
         return _awaited(
             self._map_async(
@@ -334,18 +347,18 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
             )
         )
 
-    def starmap_async(
+    def starmap_async(  # type: ignore[override]
         self,
-        func: Callable[..., Any],
+        func: Callable[..., _T],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
-        callback: Callback = None,
+        callback: Callable[[list[_T]], object] | None = None,
         error_callback: ErrorCallback = None,
         *,
         task_timeout: float | None = None,
         retries: int = 0,
         fail_fast: bool = False,
-    ) -> MapResult:
+    ) -> MapResult[_T]:
         """Like `map_async`, but each item is a tuple of arguments: calls `func(*item)`."""
         return self._map_async(
             func,
@@ -361,17 +374,17 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
 
     def _map_async(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., _T],
         iterable: Iterable[Any],
         mapper: Callable[[Any], Any],
         chunksize: int | None = None,
-        callback: Callback = None,
+        callback: Callable[[list[_T]], object] | None = None,
         error_callback: ErrorCallback = None,
         *,
         task_timeout: float | None = None,
         retries: int = 0,
         fail_fast: bool = False,
-    ) -> MapResult:
+    ) -> MapResult[_T]:
         if not callable(func):
             raise TypeError(f"func must be callable, not {func!r}")
         check_task(task_timeout, retries)
@@ -391,14 +404,14 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         except Exception as error:
             if not hasattr(iterable, "__len__"):
                 raise
-            failed: MapResult = MapResult.of(self, func, callback, error_callback, 1)
+            failed: MapResult[_T] = MapResult.of(self, func, callback, error_callback, 1)
             failed._begin()
             failed._set(0, (False, error))
             return failed
         if chunksize is not None:
             chunksize = max(1, chunksize)
         parts = self._backend.chunks(len(items), chunksize)
-        result: MapResult = MapResult.of(self, func, callback, error_callback, parts)
+        result: MapResult[_T] = MapResult.of(self, func, callback, error_callback, parts)
         if fail_fast:
             result._handle.fail_fast()
         result._measure(len(items), chunksize or -(-len(items) // (4 * self._processes)))
@@ -407,7 +420,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
 
     def _spread(
         self,
-        result: MapResult | IMapIterator,
+        result: MapResult[Any] | IMapIterator[Any],
         func: Callable[..., Any],
         star: bool,
         items: Sequence[Any],
@@ -426,7 +439,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
 
     def _prepare(
         self,
-        result: MapResult | IMapIterator,
+        result: MapResult[Any] | IMapIterator[Any],
         func: Callable[..., Any],
         star: bool,
         task_timeout: float | None,
@@ -440,22 +453,22 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
             return False
         return True
 
-    def _fail(self, result: MapResult | IMapIterator, error: BaseException) -> None:
+    def _fail(self, result: MapResult[Any] | IMapIterator[Any], error: BaseException) -> None:
         """Fail a job that has no tasks yet."""
         result._begin()
         self._backend.fail_job(result._job, error)
 
-    def imap(
+    def imap(  # type: ignore[override]
         self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        func: Callable[[_Item], _T],
+        iterable: Iterable[_Item],
         chunksize: int = 1,
         *,
         buffersize: int | None = None,
         task_timeout: float | None = None,
         retries: int = 0,
         fail_fast: bool = False,
-    ) -> IMapIterator:
+    ) -> IMapIterator[_T]:
         """Return an iterator over the results of `func(item)`, in the order of the items.
 
         The iterable is consumed as fast as workers take tasks; with `buffersize`, at most that many items
@@ -465,17 +478,17 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
             IMapIterator, func, iterable, chunksize, buffersize, task_timeout, retries, fail_fast
         )
 
-    def imap_unordered(
+    def imap_unordered(  # type: ignore[override]
         self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        func: Callable[[_Item], _T],
+        iterable: Iterable[_Item],
         chunksize: int = 1,
         *,
         buffersize: int | None = None,
         task_timeout: float | None = None,
         retries: int = 0,
         fail_fast: bool = False,
-    ) -> IMapIterator:
+    ) -> IMapIterator[_T]:
         """Like `imap`, with results in the order in which they become ready."""
         return self._imap(
             IMapUnorderedIterator, func, iterable, chunksize, buffersize, task_timeout, retries, fail_fast
@@ -483,15 +496,15 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
 
     def _imap(
         self,
-        kind: type[IMapIterator],
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        kind: type[IMapIterator[_T]],
+        func: Callable[[_Item], _T],
+        iterable: Iterable[_Item],
         chunksize: int,
         buffersize: int | None,
         task_timeout: float | None,
         retries: int,
         fail_fast: bool,
-    ) -> IMapIterator:
+    ) -> IMapIterator[_T]:
         if not callable(func):
             raise TypeError(f"func must be callable, not {func!r}")
         check_task(task_timeout, retries)
@@ -504,7 +517,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be at least 1")
         if buffersize is None and isinstance(iterable, (list, tuple)) and len(iterable) <= MAX_DIRECT_ITEMS:
-            result: IMapIterator = kind.of(self, func, self._backend.chunks(len(iterable), chunksize))
+            result: IMapIterator[_T] = kind.of(self, func, self._backend.chunks(len(iterable), chunksize))
             if fail_fast:
                 result._handle.fail_fast()
             self._spread(result, func, False, iterable, chunksize, task_timeout, retries)
@@ -556,7 +569,7 @@ class Pool(_std.Pool):  # type: ignore[name-defined]
         self._backend.join(timeout)
 
 
-class ThreadPool(Pool, _std.ThreadPool):  # type: ignore[name-defined]
+class ThreadPool(Pool, _StdThreadPool):  # pyright: ignore[reportIncompatibleMethodOverride]
     """Worker threads that run functions for this process. Takes no `task_timeout`."""
 
     _wrap_exception = False
@@ -580,7 +593,7 @@ class ThreadPool(Pool, _std.ThreadPool):  # type: ignore[name-defined]
         return ThreadBackend(self._ctx, self.Process, self._processes, self._initializer, self._initargs)
 
 
-def _awaited(result: Any) -> Any:
+def _awaited(result: ApplyResult[_T]) -> _T:
     """Wait for a result that no one else can read: an exception that ends the wait cancels the job."""
     try:
         return result.get()
@@ -602,4 +615,4 @@ def _usable_processors() -> int:
 
 
 # Annotations of the results name `Pool`; tools that evaluate them look it up there.
-vars(pool_results)["Pool"] = Pool
+pool_results.__dict__["Pool"] = Pool

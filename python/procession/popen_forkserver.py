@@ -14,10 +14,10 @@ import threading
 from . import _native, forkserver, popen_fork
 from ._core._typing import Any
 from ._core.start import forkserver_loop as forkserver_loop
-from ._core.start.parent_death import passed_lifeline
+from ._core.start.launched import LaunchedChild
+from ._core.start.parent_death import dies_with_parent
 from ._core.start.payload import pack
 from ._core.start.tracker import passed_tracker
-from ._core.stdlib import util
 from ._core.system import sentinels
 from ._core.system.sentinels import is_readable
 from ._native import KnownFd
@@ -37,36 +37,28 @@ class _DupFd:
         return inherited[self.position]
 
 
-class Popen(popen_fork.Popen):
+class Popen(LaunchedChild, popen_fork.Popen):
     """One child of the fork server."""
 
     method = "forkserver"
     DupFd = _DupFd
-
-    def __init__(self, process_obj: Any) -> None:
-        self._fds: list[int] = []
-        super().__init__(process_obj)
 
     def duplicate_for_child(self, fd: int) -> int:
         """Send a descriptor of this process to the child; return its position among those sent."""
         self._fds.append(fd)
         return len(self._fds) - 1
 
-    def _launch(self, process_obj: Any) -> None:
-        proc_id = self.proc_id = _native.reserve_entry()
-        borrowed: list[int] = []
-        try:
-            borrowed.append(payload := pack(process_obj, self))
-            borrowed.append(parent := sentinels.of_this_process())
-            with passed_lifeline(process_obj) as lifeline:
-                report, reports = forkserver.connect_to_new_process(
-                    proc_id, payload, parent, lifeline, passed_tracker(), self._fds
-                )
-        except BaseException:
-            _native.release_entry(proc_id)
-            raise
-        finally:
-            util.close_fds(*borrowed)
+    def _start(self, process_obj: Any, proc_id: int) -> tuple[forkserver_loop.Report, int]:
+        with pack(process_obj, self) as payload:
+            parent, lifeline = self._borrow_sentinel(), None
+            if dies_with_parent(process_obj):
+                self._borrow(lifeline := _native.lifeline_fd())
+            return forkserver.connect_to_new_process(
+                proc_id, payload.fileno(), parent, lifeline, passed_tracker(), self._fds
+            )
+
+    def _take_charge(self, started: tuple[forkserver_loop.Report, int]) -> None:
+        report, reports = started
         self.pid = report.pid
         self._reports = KnownFd(reports)
         if report.pidfd is not None:

@@ -6,7 +6,7 @@ libraries patch `BaseProcess` there. A second module would get out of step with 
 
 import sys
 
-from ._core._typing import TYPE_CHECKING
+from ._core import TYPE_CHECKING
 from ._core.stdlib import process
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from queue import Full as Full
 # concurrent.futures finds `multiprocessing.util` because the stdlib's queues import it.
 from . import _native
 from . import util as util
-from ._core._typing import TYPE_CHECKING, Any, TypeVar
+from ._core import TYPE_CHECKING
+from ._core._typing import Any, Generic, TypeVar, plain
 from ._core.arguments import whole_number
 from ._core.errors import WorkerDied
 from ._core.queues.ends import QueueReader, QueueWriter
@@ -51,15 +52,11 @@ def __getattr__(name: str) -> Any:
 
 
 if TYPE_CHECKING:
-    from typing import Generic as _Generic
-
     from ._native import Queue as _Messages
-
-    _T = TypeVar("_T")
 else:
-    # Generic for type checkers only: at run time, these subscripted are the plain classes.
-    _T = Any
-    _Generic, _Messages = {_T: object}, {_T: _native.Queue}
+    _Messages = plain(_native.Queue)
+
+_T = TypeVar("_T")
 
 
 class Queue(QueueAttributes, _Messages[_T]):
@@ -226,7 +223,7 @@ class JoinableQueue(JoinableQueueAttributes, Queue[_T]):
             )
 
 
-class SimpleQueue(SharedLocks, _Generic[_T]):
+class SimpleQueue(SharedLocks, Generic[_T]):
     """A queue that has only `get`, `put`, `empty` and `close`."""
 
     def __init__(self, *, ctx: Any = None) -> None:

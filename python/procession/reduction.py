@@ -5,7 +5,7 @@ Reducers that libraries register with `ForkingPickler` apply to this package's m
 
 import sys
 
-from ._core._typing import TYPE_CHECKING
+from ._core import TYPE_CHECKING
 from ._core.stdlib import reduction
 
 if TYPE_CHECKING:

@@ -98,15 +98,16 @@ class Process(_StartableProcess):
         raise NotImplementedError("a Rust function runs in a process of its own: call start()")
 
 
-def main(error_fd: int) -> NoReturn:
+def main(error_fd: int, handshake: str) -> NoReturn:
     """The main function of an interpreter that a Rust program started: call one function and report.
 
-    Errors that cannot be sent as a response are written to the descriptor `error_fd`.
+    `handshake` is the text by which it joins the program's process tree. Errors that cannot be sent as a
+    response are written to the descriptor `error_fd`.
     """
     from ._core.rust.called import main
 
     _register_classes()
-    main(error_fd)
+    main(error_fd, handshake)
 
 
 def _register_classes() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+from ._core import TYPE_CHECKING
 from ._core.compat import shared_memory as compat_memory
 from ._core.stdlib import forward_other_names, load
 
@@ -16,6 +17,9 @@ __all__ = ["ShareableList", "SharedMemory"]
 
 if sys.version_info >= (3, 13):
     sys.modules[__name__] = _std
+    if TYPE_CHECKING:
+        from multiprocessing.shared_memory import ShareableList as ShareableList
+        from multiprocessing.shared_memory import SharedMemory as SharedMemory
 else:
     SharedMemory = compat_memory.SharedMemory
     ShareableList = compat_memory.ShareableList

@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import GenericAlias
 
 from . import _native, heap
-from ._core._typing import Any
+from ._core import TYPE_CHECKING
+from ._core._typing import Any, Generic, TypeVar, plain
 from ._core.stdlib import reduction
 from ._core.transfer.handing import assert_handing
-from .synchronize import Lock, RLock
+from .synchronize import Lock, LockLike, RLock
+
+if TYPE_CHECKING:
+    from _ctypes import _CData, _SimpleCData
+    from typing import Literal, SupportsIndex, overload
+
+    from ._native import SynchronizedArrayBase as _ArrayBase
+    from ._native import SynchronizedValueBase as _ValueBase
+
+else:
+    _CData = object
+    _SimpleCData = plain(object)
+    _ArrayBase = plain(_native.SynchronizedArrayBase)
+    _ValueBase = plain(_native.SynchronizedValueBase)
+
+_T = TypeVar("_T")
+_Data = TypeVar("_Data", bound=_CData)
 
 __all__ = ["RawValue", "RawArray", "Value", "Array", "copy", "synchronized"]
 
@@ -50,6 +68,14 @@ def _new(type_: Any) -> Any:
     return rebuild_ctype(type_, heap.BufferWrapper(ctypes.sizeof(type_)), None)
 
 
+if TYPE_CHECKING:
+
+    @overload
+    def RawValue(typecode_or_type: type[_Data], *args: Any) -> _Data: ...
+    @overload
+    def RawValue(typecode_or_type: str, *args: Any) -> Any: ...
+
+
 def RawValue(typecode_or_type: Any, *args: Any) -> Any:
     """Return a ctypes object in shared memory, without a lock.
 
@@ -60,6 +86,16 @@ def RawValue(typecode_or_type: Any, *args: Any) -> Any:
     return value
 
 
+if TYPE_CHECKING:
+
+    @overload
+    def RawArray(
+        typecode_or_type: type[_Data], size_or_initializer: int | Sequence[Any]
+    ) -> ctypes.Array[_Data]: ...
+    @overload
+    def RawArray(typecode_or_type: str, size_or_initializer: int | Sequence[Any]) -> Any: ...
+
+
 def RawArray(typecode_or_type: Any, size_or_initializer: int | Sequence[Any]) -> Any:
     """Return a ctypes array in shared memory, without a lock: zeroed, or filled from a sequence."""
     type_ = _ctype(typecode_or_type)
@@ -68,6 +104,31 @@ def RawArray(typecode_or_type: Any, size_or_initializer: int | Sequence[Any]) ->
     array = _new(type_ * len(size_or_initializer))
     array.__init__(*size_or_initializer)
     return array
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def Value(typecode_or_type: type[_Data], *args: Any, lock: Literal[False], ctx: Any = None) -> _Data: ...
+    @overload
+    def Value(
+        typecode_or_type: type[_SimpleCData[_T]],
+        *args: Any,
+        lock: Literal[True] | LockLike = True,
+        ctx: Any = None,
+    ) -> Synchronized[_T]: ...
+    @overload
+    def Value(
+        typecode_or_type: type[_Data], *args: Any, lock: Literal[True] | LockLike = True, ctx: Any = None
+    ) -> SynchronizedBase[_Data]: ...
+    @overload
+    def Value(
+        typecode_or_type: str, *args: Any, lock: Literal[True] | LockLike = True, ctx: Any = None
+    ) -> Synchronized[Any]: ...
+    @overload
+    def Value(
+        typecode_or_type: str | type[_CData], *args: Any, lock: bool | LockLike = True, ctx: Any = None
+    ) -> Any: ...
 
 
 def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: Any = None) -> Any:
@@ -81,6 +142,50 @@ def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: Any = None) 
         total.add(1)  # The same in one step.
     """
     return _with_lock(RawValue(typecode_or_type, *args), lock, ctx)
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def Array(
+        typecode_or_type: type[_Data],
+        size_or_initializer: int | Sequence[Any],
+        *,
+        lock: Literal[False],
+        ctx: Any = None,
+    ) -> ctypes.Array[_Data]: ...
+    @overload
+    def Array(
+        typecode_or_type: type[ctypes.c_char],
+        size_or_initializer: int | Sequence[Any],
+        *,
+        lock: Literal[True] | LockLike = True,
+        ctx: Any = None,
+    ) -> SynchronizedString: ...
+    @overload
+    def Array(
+        typecode_or_type: type[_SimpleCData[_T]],
+        size_or_initializer: int | Sequence[Any],
+        *,
+        lock: Literal[True] | LockLike = True,
+        ctx: Any = None,
+    ) -> SynchronizedArray[_T]: ...
+    @overload
+    def Array(
+        typecode_or_type: str,
+        size_or_initializer: int | Sequence[Any],
+        *,
+        lock: Literal[True] | LockLike = True,
+        ctx: Any = None,
+    ) -> SynchronizedArray[Any]: ...
+    @overload
+    def Array(
+        typecode_or_type: str | type[_CData],
+        size_or_initializer: int | Sequence[Any],
+        *,
+        lock: bool | LockLike = True,
+        ctx: Any = None,
+    ) -> Any: ...
 
 
 def Array(
@@ -108,11 +213,31 @@ def _new_lock(ctx: Any) -> Any:
     return ctx.RLock()
 
 
-def copy(obj: Any) -> Any:
+def copy(obj: _Data) -> _Data:
     """Return a copy of a ctypes object in shared memory."""
-    twin = _new(type(obj))
+    twin: _Data = _new(type(obj))
     ctypes.memmove(ctypes.addressof(twin), ctypes.addressof(obj), ctypes.sizeof(obj))
     return twin
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def synchronized(
+        obj: _SimpleCData[_T], lock: LockLike | None = None, ctx: Any = None
+    ) -> Synchronized[_T]: ...
+    @overload
+    def synchronized(
+        obj: ctypes.Array[ctypes.c_char], lock: LockLike | None = None, ctx: Any = None
+    ) -> SynchronizedString: ...
+    @overload
+    def synchronized(
+        obj: ctypes.Array[_SimpleCData[_T]], lock: LockLike | None = None, ctx: Any = None
+    ) -> SynchronizedArray[_T]: ...
+    @overload
+    def synchronized(
+        obj: _Data, lock: LockLike | None = None, ctx: Any = None
+    ) -> SynchronizedBase[_Data]: ...
 
 
 def synchronized(obj: Any, lock: Any = None, ctx: Any = None) -> Any:
@@ -188,35 +313,43 @@ prop_cache: dict[str, property] = {}
 class_cache: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
-class SynchronizedBase:
+class SynchronizedBase(Generic[_Data]):
     """A ctypes object and the lock that guards it."""
 
-    def __init__(self, obj: Any, lock: Any = None, ctx: Any = None) -> None:
+    acquire: Callable[..., bool]
+    release: Callable[[], None]
+    _obj: Any
+    _lock: Any
+
+    def __init__(self, obj: Any, lock: LockLike | None = None, ctx: Any = None) -> None:
         self._obj = obj
         self._lock = lock or _new_lock(ctx)
         self.acquire = self._lock.acquire
         self.release = self._lock.release
 
-    def __enter__(self) -> Any:
-        return self._lock.__enter__()
+    def __enter__(self) -> bool:
+        return self._lock.__enter__()  # type: ignore[no-any-return]
 
-    def __exit__(self, *exc_info: Any) -> Any:
-        return self._lock.__exit__(*exc_info)
+    def __exit__(self, *exc_info: object) -> None:
+        return self._lock.__exit__(*exc_info)  # type: ignore[no-any-return]
 
     def __reduce__(self) -> tuple[Any, ...]:
         assert_handing(self)
         return synchronized, (self._obj, self._lock)
 
-    def get_obj(self) -> Any:
+    def get_obj(self) -> _Data:
         """Return the ctypes object, to be used under the lock."""
-        return self._obj
+        return self._obj  # type: ignore[no-any-return]
 
-    def get_lock(self) -> Any:
+    def get_lock(self) -> LockLike:
         """Return the lock."""
-        return self._lock
+        return self._lock  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} wrapper for {self._obj}>"
+
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(GenericAlias)
 
 
 def _block_and_code(obj: Any, lock: Any, item_type: Any) -> tuple[_native.Block, str] | None:
@@ -230,10 +363,10 @@ def _block_and_code(obj: Any, lock: Any, item_type: Any) -> tuple[_native.Block,
     return None
 
 
-class Synchronized(SynchronizedBase, _native.SynchronizedValueBase):
+class Synchronized(SynchronizedBase[_SimpleCData[_T]], _ValueBase[_T], Generic[_T]):
     """A single value. `value` is read and written under the lock, for numbers without any Python code."""
 
-    def __init__(self, obj: Any, lock: Any = None, ctx: Any = None) -> None:
+    def __init__(self, obj: Any, lock: LockLike | None = None, ctx: Any = None) -> None:
         super().__init__(obj, lock, ctx)
         if plain := _block_and_code(obj, self._lock, type(obj)):
             self._guard(self._lock, *plain)
@@ -252,21 +385,21 @@ class Synchronized(SynchronizedBase, _native.SynchronizedValueBase):
         finally:
             self.release()
 
-    def add(self, amount: Any) -> Any:
+    def add(self, amount: _T) -> _T:
         """Add `amount` to the value under the lock, as one step; return the new value."""
         with self:
             self._obj.value += amount
-            return self._obj.value
+            return self._obj.value  # type: ignore[no-any-return]
 
 
-class SynchronizedArray(SynchronizedBase, _native.SynchronizedArrayBase):
+class SynchronizedArray(SynchronizedBase[ctypes.Array[_SimpleCData[_T]]], _ArrayBase[_T], Generic[_T]):
     """An array; each access to an item or a slice holds the lock.
 
     It has the buffer of the array, so `memoryview` and `numpy.asarray` show the shared memory itself. Access
     through them does not hold the lock.
     """
 
-    def __init__(self, obj: Any, lock: Any = None, ctx: Any = None) -> None:
+    def __init__(self, obj: Any, lock: LockLike | None = None, ctx: Any = None) -> None:
         super().__init__(obj, lock, ctx)
         self._set_buffer(obj)
         item_type = type(obj)._type_
@@ -274,7 +407,7 @@ class SynchronizedArray(SynchronizedBase, _native.SynchronizedArrayBase):
             self._guard(self._lock, *plain, len(obj))
 
     def __len__(self) -> int:
-        return self._obj._length_
+        return self._obj._length_  # type: ignore[no-any-return]
 
     def _get_item(self, index: Any) -> Any:
         with self:
@@ -285,8 +418,24 @@ class SynchronizedArray(SynchronizedBase, _native.SynchronizedArrayBase):
             self._obj[index] = value
 
 
-class SynchronizedString(SynchronizedArray):
+class SynchronizedString(SynchronizedArray[bytes]):
     """An array of characters, also as one bytes object."""
 
-    value = make_property("value")
-    raw = make_property("raw")
+    if TYPE_CHECKING:
+        value: bytes
+        raw: bytes
+
+        @overload  # type: ignore[override]
+        def __getitem__(self, index: SupportsIndex, /) -> bytes: ...
+        @overload
+        def __getitem__(self, index: slice, /) -> bytes: ...
+        def __getitem__(self, index: Any, /) -> Any: ...  # pyright: ignore[reportIncompatibleMethodOverride]
+        @overload  # type: ignore[override]
+        def __setitem__(self, index: SupportsIndex, value: bytes, /) -> None: ...
+        @overload
+        def __setitem__(self, index: slice, value: bytes, /) -> None: ...
+        def __setitem__(self, index: Any, value: Any, /) -> Any: ...  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    else:
+        value = make_property("value")
+        raw = make_property("raw")

@@ -13,11 +13,18 @@ import sys
 import _procession_alias
 
 from . import _native
+from ._core import TYPE_CHECKING
 from ._core._typing import Any
 from ._core.start.payload import unpack
 from ._core.start.running import run_bootstrap
 from ._core.start.tracker import adopt_tracker
 from ._core.stdlib import forward_other_names, load
+
+if TYPE_CHECKING:
+    from multiprocessing.spawn import get_executable as get_executable
+    from multiprocessing.spawn import get_preparation_data as get_preparation_data
+    from multiprocessing.spawn import import_main_path as import_main_path
+    from multiprocessing.spawn import set_executable as set_executable
 
 _std = load("spawn")
 
@@ -38,12 +45,12 @@ def freeze_gc() -> None:
     gc.enable()
 
 
-def get_command_line(**kwds: int | None) -> list[str]:
+def get_command_line(**kwds: int | str | None) -> list[str]:
     """Return the command line of a child that calls `spawn_main` with these arguments."""
     from ._core.start import interpreter
 
     if getattr(sys, "frozen", False):
-        return interpreter.frozen_command(_CHILD_FLAG, *(f"{name}={value!r}" for name, value in kwds.items()))
+        return interpreter.frozen_command(_CHILD_FLAG, *(f"{name}={value}" for name, value in kwds.items()))
     arguments = ", ".join(f"{name}={value!r}" for name, value in kwds.items())
     program = interpreter.package_import(f"from procession.spawn import spawn_main; spawn_main({arguments})")
     return [*interpreter.interpreter_command(), program, _CHILD_FLAG]
@@ -60,16 +67,24 @@ def freeze_support() -> None:
         _refuse_if_elevated()
     if is_forking(sys.argv):
         given = (argument.split("=") for argument in sys.argv[2:])
-        arguments: dict[str, Any] = {n: None if value == "None" else int(value) for n, value in given}
+        arguments: dict[str, Any] = {name: _parsed(name, value) for name, value in given}
         spawn_main(**arguments)
         sys.exit()
     if sys.argv[1:2] == [SERVER_FLAG]:
         from . import forkserver
 
-        forkserver.main(*map(int, sys.argv[2:]))
+        control, config_fd, handshake = sys.argv[2:]
+        forkserver.main(int(control), int(config_fd), handshake)
         sys.exit()
     # The resource tracker is the stdlib's.
     _std.freeze_support()
+
+
+def _parsed(name: str, value: str) -> int | str | None:
+    """Return an argument of `spawn_main` from the command line of a frozen program."""
+    if value == "None":
+        return None
+    return value if name == "handshake" else int(value)
 
 
 def _refuse_if_elevated() -> None:
@@ -86,38 +101,42 @@ def spawn_main(
     parent_pid: int | None = None,
     tracker_fd: int | None = None,
     *,
-    arena: int | None = None,
-    proc_id: int | None = None,
+    handshake: str | None = None,
     parent: int | None = None,
-    lifeline: int | None = None,
     end: int | None = None,
     tracker_read: int | None = None,
     tracker_token: int | None = None,
 ) -> None:
     """The main function of a spawned child: `pipe_handle` has its payload, `parent` is its parent's sentinel.
 
-    Where there are no pidfds, `end` is the writing end of its liveness pipe. Without an arena, the child was
-    started by the stdlib's protocol, and runs the stdlib's function.
+    Where there are no pidfds, `end` is the writing end of its liveness pipe. Without a handshake, the child
+    was started by the stdlib's protocol, and runs the stdlib's function.
     """
-    if arena is None or proc_id is None or parent is None:
+    if handshake is None or parent is None:
         _std.spawn_main(pipe_handle, parent_pid, tracker_fd)
         return
     assert is_forking(sys.argv), "Not forking"
-    tracker = [fd for fd in (tracker_fd, tracker_read, tracker_token) if fd is not None]
-    for fd in (arena, parent, *tracker):
-        os.set_inheritable(fd, False)
     _native.fill_standard_numbers()
     freeze_gc()
-    _native.enter(arena, proc_id)
+    join_tree(handshake)
+    tracker = [fd for fd in (tracker_fd, tracker_read, tracker_token) if fd is not None]
+    for fd in (parent, *tracker):
+        os.set_inheritable(fd, False)
     if end is not None:
         from ._core.system.sentinels import keep_own_pipe
 
         keep_own_pipe(end)
-    if lifeline is not None:
-        _native.die_with_parent(lifeline)
-        os.close(lifeline)
     adopt_tracker(tracker)
     sys.exit(_run(pipe_handle, parent))
+
+
+def join_tree(handshake: str) -> None:
+    """In a new interpreter: join its parent's process tree. Raises RuntimeError if the versions differ."""
+    if _native.answer_handshake(handshake) is None:
+        raise RuntimeError(
+            f"the package procession of {sys.executable} does not understand how it was started; "
+            "use one version of Procession in all processes of a tree"
+        )
 
 
 def _run(fd: int, parent_sentinel: int) -> int:

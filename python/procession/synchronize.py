@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable
 
 from . import _native
-from ._core._typing import TYPE_CHECKING, Any, TypeVar
+from ._core import TYPE_CHECKING
+from ._core._typing import Any, Protocol, TypeVar
 from ._core.arguments import check_callable, seconds
 from ._core.stdlib import process
 from ._core.transfer.handing import hand_over
@@ -22,10 +23,27 @@ __all__ = ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event
 RECURSIVE_MUTEX, SEMAPHORE = range(2)
 SEM_VALUE_MAX = 2**31 - 1
 
+_Result = TypeVar("_Result")
+
 if TYPE_CHECKING:
-    _Result = TypeVar("_Result")
+    from types import TracebackType
+
+    class LockLike(Protocol):
+        """Any lock or semaphore: of this package, of `threading`, of a manager."""
+
+        def acquire(self, block: bool = ..., timeout: float = ..., /) -> bool: ...
+        def release(self) -> None: ...
+        def __enter__(self) -> bool: ...
+        def __exit__(
+            self,
+            exc_type: type[BaseException] | None,
+            exc: BaseException | None,
+            traceback: TracebackType | None,
+            /,
+        ) -> None: ...
+
 else:
-    _Result = Any
+    LockLike = object
 
 
 class SemLock:
@@ -33,8 +51,12 @@ class SemLock:
 
     __slots__ = ()
 
-    handle: bytes
-    _adopt: Callable[..., None]
+    if TYPE_CHECKING:
+
+        @property
+        def handle(self) -> bytes: ...
+        @property
+        def _adopt(self) -> Callable[..., None]: ...
 
     @property
     def _semlock(self) -> Any:
@@ -79,7 +101,7 @@ class InheritedLock(Lock):
     """A lock that is simply free when its holder dies: for data that no death leaves half changed."""
 
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:  # type: ignore[override]
-        return bool(super().acquire(block, timeout, on_owner_died="hold"))
+        return super().acquire(block, timeout, on_owner_died="hold")
 
     def __enter__(self) -> bool:
         return self.acquire()
@@ -136,10 +158,13 @@ class BoundedSemaphore(Semaphore):
 class Condition:
     """A condition variable around any lock, by default a new RLock."""
 
-    def __init__(self, lock: Any = None, *, ctx: Any = None) -> None:
+    acquire: Callable[..., bool]
+    release: Callable[[], None]
+
+    def __init__(self, lock: LockLike | None = None, *, ctx: Any = None) -> None:
         if lock is not None and not (hasattr(lock, "acquire") and hasattr(lock, "release")):
             raise TypeError(f"lock must be a lock or None, not {lock!r}")
-        self._lock = lock or (RLock() if ctx is None else ctx.RLock())
+        self._lock: Any = lock or (RLock() if ctx is None else ctx.RLock())
         self._waiters = _native.Waiters()
         self._make_methods()
 
@@ -156,11 +181,11 @@ class Condition:
         self.acquire = self._lock.acquire
         self.release = self._lock.release
 
-    def __enter__(self) -> Any:
-        return self._lock.__enter__()
+    def __enter__(self) -> bool:
+        return self._lock.__enter__()  # type: ignore[no-any-return]
 
-    def __exit__(self, *exc_info: Any) -> Any:
-        return self._lock.__exit__(*exc_info)
+    def __exit__(self, *exc_info: object) -> None:
+        return self._lock.__exit__(*exc_info)  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
         try:
@@ -177,7 +202,7 @@ class Condition:
             inner = getattr(lock, "_semlock", lock)
             answer = getattr(inner, "_is_mine", None) or getattr(lock, "_is_owned", None)
             if answer is not None:
-                return answer()
+                return bool(answer())
         # A lock without an owner: it only tells whether it is held.
         if lock.acquire(False):
             lock.release()
@@ -197,8 +222,8 @@ class Condition:
             return self._waiters.wait_under(lock, timeout)
         if hasattr(lock, "_release_save") and hasattr(lock, "_acquire_restore"):
             return self._waiters.wait(lock._release_save, lock._acquire_restore, None, timeout)
-        count = getattr(getattr(lock, "_semlock", lock), "_count", None)
-        depth = max(1, count()) if callable(count) else 1
+        count: Any = getattr(getattr(lock, "_semlock", lock), "_count", None)
+        depth = max(1, count()) if callable(count) else 1  # pyright: ignore[reportArgumentType]
         return self._waiters.wait(lock.release, lock.acquire, depth, timeout)
 
     def wait_for(self, predicate: Callable[[], _Result], timeout: float | None = None) -> _Result:

@@ -2,7 +2,7 @@
 
 import sys
 
-from ._core._typing import TYPE_CHECKING
+from ._core import TYPE_CHECKING
 from ._core.stdlib import util
 
 if TYPE_CHECKING:

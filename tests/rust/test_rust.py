@@ -290,7 +290,7 @@ def test_events_and_locks_are_shared_wherever_they_are_in_the_arguments() -> Non
 
 def test_an_object_of_another_kind_is_refused() -> None:
     """The error names the type that the function expects; Rust's own queue is another kind, too."""
-    with pytest.raises(RustError, match="this handle names a queue, not a event"):
+    with pytest.raises(RustError, match="this handle names an object of the kind queue, not event"):
         call("wait_for", procession.Queue(), {})
     with pytest.raises(RustError, match="procession::python::Queue, an Event, a Lock or an RLock"):
         call("own_queue", procession.Queue())

@@ -42,6 +42,9 @@ def settings():
     print(sys.stdin.read())
     return [procession.current_process().name, sys.argv[1:], os.environ["GREETING"], os.getcwd()]
 
+def variables():
+    return sorted(os.environ)
+
 def fails():
     raise LookupError("no such \\ud800 thing")
 
@@ -216,6 +219,13 @@ def test_a_python_process_finds_what_was_set_about_it(folder: Path) -> None:
         "typed\n",
         ["scout", ["one", "two"], "hello", "/"],
     ], done.stderr
+
+
+def test_a_python_process_has_the_environment_of_the_rust_program(folder: Path) -> None:
+    """Programs that it starts inherit no trace of how it was started."""
+    variables = python_call(folder, "workers", "variables")["returned"]
+    ours = [name for name in variables if name.startswith("PROCESSION")]
+    assert ours == sorted(name for name in os.environ if name.startswith("PROCESSION"))
 
 
 def test_a_python_daemon_ends_with_the_rust_program_that_started_it(folder: Path) -> None:

@@ -13,7 +13,7 @@ from tests.support.rust_programs import rust_program
 
 
 def started_by(
-    command: list[str], arena: int, version: str, form: str = "3"
+    which: str, arena: int, version: str, form: str = "3"
 ) -> tuple[subprocess.CompletedProcess[str], str]:
     """Start a program as another version of the engine would; return its error message."""
     error_fd = os.memfd_create("error_fd")
@@ -22,9 +22,11 @@ def started_by(
     try:
         file = os.fstat(arena)
         fields = [form, version, arena, file.st_dev, file.st_ino, entry, "", "", error_fd, "", "00"]
+        handshake = ":".join(map(str, fields))
+        command, variables = program(which, handshake)
         done = subprocess.run(
             command,
-            env={**os.environ, "PROCESSION_CHILD": ":".join(map(str, fields))},
+            env={**os.environ, **variables},
             pass_fds=[arena, error_fd],
             capture_output=True,
             text=True,
@@ -36,17 +38,19 @@ def started_by(
         os.close(error_fd)
 
 
-def programs() -> list[list[str]]:
-    python = "from procession.rust import main; main(2)"
-    return [[rust_program("partner")], [sys.executable, "-c", python]]
+def program(which: str, handshake: str) -> tuple[list[str], dict[str, str]]:
+    """The command line of a program, and the variables it needs, to find its handshake."""
+    if which == "rust":
+        return [rust_program("partner")], {"PROCESSION_CHILD": handshake}
+    return [sys.executable, "-c", f"from procession.rust import main; main(2, {handshake!r})"], {}
 
 
-@pytest.mark.parametrize("which", [0, 1], ids=["rust", "python"])
-def test_another_version_of_the_engine_is_told_apart(which: int) -> None:
+@pytest.mark.parametrize("which", ["rust", "python"])
+def test_another_version_of_the_engine_is_told_apart(which: str) -> None:
     """The error names both versions, and what to do."""
     arena = os.dup(_native.arena_fd())
     try:
-        done, message = started_by(programs()[which], arena, "0.0.1")
+        done, message = started_by(which, arena, "0.0.1")
     finally:
         os.close(arena)
     assert "started by version 0.0.1 of Procession and has version" in message
@@ -54,8 +58,8 @@ def test_another_version_of_the_engine_is_told_apart(which: int) -> None:
     assert done.returncode != 0
 
 
-@pytest.mark.parametrize("which", [0, 1], ids=["rust", "python"])
-def test_shared_memory_of_another_layout_is_told_apart(which: int) -> None:
+@pytest.mark.parametrize("which", ["rust", "python"])
+def test_shared_memory_of_another_layout_is_told_apart(which: str) -> None:
     """Even if the versions were the same."""
     arena = os.memfd_create("arena")
     try:
@@ -63,18 +67,18 @@ def test_shared_memory_of_another_layout_is_told_apart(which: int) -> None:
         header = os.pread(_native.arena_fd(), 16, 0)
         magic, layout = struct.unpack_from("<QI", header)
         os.pwrite(arena, struct.pack("<QI", magic, layout + 1), 0)
-        done, message = started_by(programs()[which], arena, version("procession"))
+        done, message = started_by(which, arena, version("procession"))
     finally:
         os.close(arena)
     assert f"has layout {layout + 1}, this engine speaks layout {layout}" in message
     assert done.returncode != 0
 
 
-def test_python_that_was_summoned_in_another_form_says_so() -> None:
+def test_python_that_was_started_in_another_form_says_so() -> None:
     """The crate that started it is older or newer."""
     arena = os.dup(_native.arena_fd())
     try:
-        done, _ = started_by(programs()[1], arena, version("procession"), form="1")
+        done, _ = started_by("python", arena, version("procession"), form="1")
     finally:
         os.close(arena)
     assert "does not understand how it was started; use one version of Procession" in done.stderr

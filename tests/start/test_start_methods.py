@@ -163,6 +163,43 @@ def test_other_libraries_start_children_in_the_stdlibs_way() -> None:
     assert child.returncode == 7
 
 
+def start_again_as_a_child(connection: Any) -> None:
+    """Start this interpreter once more, with the same command line and whatever is inheritable."""
+    command = [sys.executable, *sys.orig_argv[1:]]
+    done = subprocess.run(command, close_fds=False, capture_output=True, text=True, timeout=60)
+    connection.send((done.returncode, done.stderr))
+
+
+def test_a_handshake_is_answered_once() -> None:
+    """A program with a child's command line, which it may have from `ps`, does not join the tree."""
+    here, there = procession.Pipe(duplex=False)
+    process = procession.get_context("spawn").Process(target=start_again_as_a_child, args=(there,))
+    process.start()
+    there.close()
+    code, errors = here.recv()
+    process.join()
+    assert code == 1
+    assert "does not understand how it was started" in errors
+
+
+def test_a_child_of_another_version_says_so() -> None:
+    """The package was replaced while the program ran."""
+    proc_id = _native.reserve_entry()
+    text, descriptors = _native.offer_handshake(proc_id, False)
+    form, _version, rest = text.split(":", 2)
+    try:
+        payload, parent = os.memfd_create("payload"), os.memfd_create("parent")
+        descriptors += payload, parent
+        command = spawn.get_command_line(pipe_handle=payload, handshake=f"{form}:0.0.1:{rest}", parent=parent)
+        child = subprocess.run(command, pass_fds=descriptors, capture_output=True, text=True, timeout=60)
+    finally:
+        _native.release_entry(proc_id)
+        for fd in descriptors:
+            os.close(fd)
+    assert child.returncode == 1
+    assert "started by version 0.0.1 of Procession and has version" in child.stderr
+
+
 def test_tools_replace_what_runs_a_child_that_is_started_in_the_stdlibs_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

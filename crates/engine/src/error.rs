@@ -56,7 +56,7 @@ pub enum Error {
     #[error("this handle is stale: nobody held the object any more and it was freed")]
     StaleHandle,
     /// The handle names an object of another kind.
-    #[error("this handle names a {found}, not a {wanted}")]
+    #[error("this handle names an object of the kind {found}, not {wanted}")]
     WrongKind {
         /// The kind that was to be opened.
         wanted: &'static str,

@@ -40,7 +40,9 @@ mod _native {
     #[pymodule_export]
     use crate::process::known_fd::{KnownFd, fill_standard_numbers, identity_of};
     #[pymodule_export]
-    use crate::process::launch::{complete_handshake, environment_of_same_hashes, launch};
+    use crate::process::launch::{
+        answer_handshake, environment_of_same_hashes, launch, offer_handshake,
+    };
     #[pymodule_export]
     use crate::process::sentinels::{add_sentinel, are_all_alive, discard_sentinel};
     #[pymodule_export]

@@ -5,3 +5,7 @@ the public modules where the engine does not run.
 """
 
 __all__: list[str] = []
+
+# What `typing.TYPE_CHECKING` is. Editors look into both branches of an `if`, because it is not written as
+# False, and because it is not in `_typing`: they take that for the interpreter's own module of this name.
+TYPE_CHECKING = bool()  # noqa: UP018

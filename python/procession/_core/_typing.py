@@ -1,18 +1,46 @@
 """The names of `typing` that annotations use, without importing it: that takes half as long as the package.
 
-The package never evaluates its annotations.
+The package never evaluates its annotations. Type parameters are for type checkers only: at run time, a
+generic base class with parameters is the plain class.
 """
 
 from __future__ import annotations
 
+# Not written as False, so that jedi looks into both branches of an `if`.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator as BaseIterator
+    from typing import IO as IO
     from typing import Any as Any
+    from typing import Generic as Generic
     from typing import NoReturn as NoReturn
     from typing import Protocol as Protocol
-    from typing import TypeVar as TypeVar
-else:
-    Any = NoReturn = Protocol = TypeVar = object
 
-__all__ = ["TYPE_CHECKING", "Any", "NoReturn", "Protocol", "TypeVar"]
+    from typing_extensions import TypeVar as TypeVar
+
+    def plain(kind: Any) -> Any: ...
+
+else:
+    IO = Any = NoReturn = Protocol = object
+
+    def TypeVar(name, *constraints, **options):
+        return object
+
+    def plain(kind):
+        """Return what is `kind`, subscripted with one or two type variables."""
+        return {object: kind, (object, object): kind}
+
+    Generic = BaseIterator = plain(object)
+
+__all__ = [
+    "IO",
+    "TYPE_CHECKING",
+    "Any",
+    "BaseIterator",
+    "Generic",
+    "NoReturn",
+    "Protocol",
+    "TypeVar",
+    "plain",
+]

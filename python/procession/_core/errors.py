@@ -9,8 +9,13 @@ from __future__ import annotations
 import builtins
 import signal as _signal
 
+from . import TYPE_CHECKING
 from ._typing import Any
-from .stdlib import context
+
+if TYPE_CHECKING:
+    import multiprocessing.context as context
+else:
+    from .stdlib import context
 
 __all__ = ["OwnerDied", "TimeoutError", "WorkerDied"]
 

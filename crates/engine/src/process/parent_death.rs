@@ -18,7 +18,7 @@
 //! for a process that is not the parent, but the parent's server. A child whose lifeline was cut while it was needed
 //! uses `PR_SET_PDEATHSIG` instead, and checks again at each such signal.
 //!
-//! Where the kernel has no signals for pipes, nothing ties a process to its parent: if the parent is killed, the
+//! Where the kernel has no signals for pipes, nothing binds a process to its parent: if the parent is killed, the
 //! child goes on, as with the standard library. So does a process that blocks all signals in all its threads.
 
 use std::ffi::c_int;
@@ -50,7 +50,7 @@ const SUCCESSOR_CHECK_INTERVAL: libc::timespec = libc::timespec {
     tv_nsec: 5_000_000,
 };
 
-/// The process that this one is tied to; zero if it cannot be found.
+/// The process that this one is bound to; zero if it cannot be found.
 static BOUND_TO: AtomicU32 = AtomicU32::new(0);
 /// Whether this process's lifeline was cut while it was needed: every later check finds it cut, and the signal for
 /// the parent's end is to be requested once.
@@ -58,14 +58,14 @@ static CUT: AtomicU32 = AtomicU32::new(0);
 
 /// The lifelines that concern this process.
 struct Links {
-    /// The one that its children are tied to.
+    /// The one that its children are bound to.
     own: Option<Link>,
     /// The read end of its parent's, if it was forked from the parent.
     parents: Option<KnownFd>,
     /// The write ends of the processes that it succeeds.
     succeeded: Vec<KnownFd>,
-    /// The one that it is tied to itself.
-    tied_to: Option<KnownFd>,
+    /// The one that it is bound to itself.
+    bound_to: Option<KnownFd>,
 }
 
 /// The ends of one lifeline. Each is a [`KnownFd`]: the program may have closed all its descriptors, and the numbers
@@ -85,7 +85,7 @@ static LINKS: Mutex<Links> = Mutex::new(Links {
     own: None,
     parents: None,
     succeeded: Vec::new(),
-    tied_to: None,
+    bound_to: None,
 });
 
 fn links() -> MutexGuard<'static, Links> {
@@ -121,7 +121,7 @@ impl Links {
     }
 }
 
-/// Makes sure that a child about to be forked finds a lifeline to [tie itself to](die_with_parent).
+/// Makes sure that a child about to be forked finds a lifeline to [bind itself to](die_with_parent).
 ///
 /// # Errors
 /// When there are no descriptors left.
@@ -154,7 +154,7 @@ pub fn die_with(inherited: RawFd) -> Result<()> {
 /// As [`die_with`], for a caller that already holds the [`fork_guard`]: taking it twice can deadlock.
 pub(crate) fn die_with_guarded(inherited: RawFd) -> Result<()> {
     let held = bind(inherited)?;
-    links().tied_to = held;
+    links().bound_to = held;
     Ok(())
 }
 
@@ -167,7 +167,7 @@ pub fn die_with_parent() -> Result<()> {
     let mut links = links();
     links.stop_succeeding();
     if let Some(inherited) = links.parents.take() {
-        links.tied_to = bind(inherited.checked()?.as_raw_fd())?;
+        links.bound_to = bind(inherited.checked()?.as_raw_fd())?;
     }
     Ok(())
 }
@@ -180,7 +180,7 @@ pub fn outlive_parents() {
 }
 
 /// Runs in a forked child: the lifelines that were its parent's own stay the parent's, and the one that the parent
-/// was tied to does not concern the child.
+/// was bound to does not concern the child.
 pub(crate) fn after_fork() {
     let mut links = links();
     links.parents = None;
@@ -188,12 +188,12 @@ pub(crate) fn after_fork() {
         links.parents = Some(link.read);
         links.succeeded.push(link.write);
     }
-    links.tied_to = None;
+    links.bound_to = None;
     BOUND_TO.store(0, Ordering::SeqCst);
     CUT.store(0, Ordering::SeqCst);
 }
 
-/// Ties this process to a lifeline. Returns the descriptor that has to stay open for that.
+/// Binds this process to a lifeline. Returns the descriptor that has to stay open for that.
 fn bind(inherited: RawFd) -> Result<Option<KnownFd>> {
     let failed = |errno| Error::os("bind the lifeline", errno);
     if !is_open(inherited) {
@@ -303,7 +303,7 @@ extern "C" fn on_cut(_: c_int) {
     }
 }
 
-/// Ends this process, unless the one that it is tied to, or a successor of it, still needs it.
+/// Ends this process, unless the one that it is bound to, or a successor of it, still needs it.
 ///
 /// Runs in a signal handler: it uses atomics and system calls alone.
 fn end_unless_needed() {
@@ -314,7 +314,7 @@ fn end_unless_needed() {
     };
     if need() == Need::Now && CUT.swap(1, Ordering::SeqCst) == 0 {
         // The lifeline reports nothing more. The kernel's parent, whose end the signal reports, may be another
-        // process than the one that this process is tied to.
+        // process than the one that this process is bound to.
         if let Some(signal) = cut_signal() {
             request_parent_death_signal(signal);
         }

@@ -1,9 +1,9 @@
 //! Which processes continue for one that is gone.
 //!
 //! A program that becomes a daemon forks, and its first process ends. The forked process is its successor: it has
-//! everything that the first one had, and needs the processes whose lifeline was tied to that one
+//! everything that the first one had, and needs the processes whose lifeline was bound to that one
 //! (`process/parent_death.rs`). Each entry lists the last [`GENERATIONS`](crate::arena::process_entry::GENERATIONS)
-//! processes that its process was forked from, and the lifeline by which others are tied to it. A process that was
+//! processes that its process was forked from, and the lifeline by which others are bound to it. A process that was
 //! started for a purpose of its own is nobody's successor.
 
 use std::sync::atomic::Ordering;
@@ -64,7 +64,7 @@ impl Arena {
             .for_each(|of| of.store(0, Ordering::SeqCst));
     }
 
-    /// Records the lifeline by which others are tied to this process.
+    /// Records the lifeline by which others are bound to this process.
     pub(crate) fn set_lifeline(&self, lifeline: u64) {
         self.entry(self.me())
             .lifeline

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use procession_engine::channel::Queue;
 use procession_engine::process::Reservation;
-use procession_engine::process::child::{Launch, PreExec, Setup, fingerprint};
+use procession_engine::process::child::{Launch, Offer, PreExec, Program, Setup, fingerprint};
 use procession_engine::{self as engine, Deadline};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -355,45 +355,41 @@ impl<C: Codec> Builder<C> {
         keep: Vec<OwnedFd>,
     ) -> Result<Process<R, C>, Error> {
         let kill_on_drop = self.kill_on_drop;
-        let (launch, ends) = self.launch(entry, keep, &control)?;
-        let child = launch.start(reserved)?;
-        Ok(Process::started(child, control, name, ends, kill_on_drop))
-    }
-
-    /// Returns the launch settings, and this process's ends of the streams.
-    fn launch(
-        self,
-        entry: ChildEntry,
-        keep: Vec<OwnedFd>,
-        control: &Queue,
-    ) -> Result<(Launch, stdio::Ends), Error> {
-        let command = entry.command(self.args);
-        let mut env: BTreeMap<OsString, OsString> = if self.clear_env {
-            BTreeMap::new()
-        } else {
-            std::env::vars_os().collect()
-        };
-        for (key, value) in self.env {
-            match value {
-                Some(value) => env.insert(key, value),
-                None => env.remove(&key),
-            };
+        let mut offer = Offer::new(reserved.id(), hex(&control.handle().to_bytes()))?;
+        keep.into_iter().for_each(|fd| offer.keep(fd));
+        if self.daemon {
+            offer.die_with_parent()?;
         }
-        let (stdio, ends) = stdio::open(self.stdio)?;
+        let env = self.environment();
+        let (mut stdio, ends) = stdio::open(self.stdio)?;
+        let (executable, args) = entry.command(self.args, &mut offer, &mut stdio)?;
+        let program = Program {
+            executable,
+            args,
+            env,
+        };
         let launch = Launch {
-            program: command.program,
-            args: command.args,
-            env: env.into_iter().collect(),
             cwd: self.cwd,
             setup: self.setup,
             stdio,
-            keep,
-            complaint: command.error_pipe,
-            tied: self.daemon,
-            hushed: command.silence,
-            note: hex(&control.handle().to_bytes()),
         };
-        Ok((launch, ends))
+        let child = launch.start(program, &offer, reserved)?;
+        Ok(Process::started(child, control, name, ends, kill_on_drop))
+    }
+
+    /// Returns the whole environment of the process.
+    fn environment(&self) -> Vec<(OsString, OsString)> {
+        let mut env: BTreeMap<OsString, OsString> = match self.clear_env {
+            true => BTreeMap::new(),
+            false => std::env::vars_os().collect(),
+        };
+        for (name, value) in &self.env {
+            match value {
+                Some(value) => env.insert(name.clone(), value.clone()),
+                None => env.remove(name),
+            };
+        }
+        env.into_iter().collect()
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, MutexGuard};
 use std::thread;
 
 use procession_engine::channel::Queue;
-use procession_engine::process::child::{Child, Fork, ForkSafe, fingerprint};
+use procession_engine::process::child::{Child, ForkSafe, Launch, fingerprint};
 use procession_engine::{self as engine};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -51,16 +51,15 @@ impl Builder {
         engine::process::ensure()?;
         let control = Arc::new(Queue::new(0)?);
         let (stdio, mut ends) = stdio::open(self.stdio)?;
-        let fork = Fork {
+        let launch = Launch {
             cwd: self.cwd,
             setup: self.setup,
             stdio,
-            tied: self.daemon,
         };
         let name = self.name.unwrap_or_else(super::builder::next_name);
         let locks = ForkLocks::acquire();
         let begin = || locks.release_in_child(name.clone(), &control);
-        let (child, closure) = fork.start(closure, begin, |closure| {
+        let (child, closure) = launch.fork(closure, self.daemon, begin, |closure| {
             // Close the parent's ends here, or the streams would never end.
             drop(std::mem::take(&mut ends));
             let response = call::local_response(closure);

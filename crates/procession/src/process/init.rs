@@ -2,12 +2,15 @@
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
+#[cfg(feature = "python")]
+use std::os::fd::{AsRawFd, RawFd};
+#[cfg(feature = "python")]
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use procession_engine::process::child;
+use procession_engine::process::child::{self, Executable, Offer};
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 
 static INITIALISED: AtomicBool = AtomicBool::new(false);
 
@@ -22,63 +25,61 @@ pub(crate) enum ChildEntry {
     Main,
     /// As a test executable that runs a single test.
     Test(Vec<String>),
-    /// As another program.
+    /// As an interpreter.
     #[cfg(feature = "python")]
-    Program(Program),
+    Interpreter(Interpreter),
 }
 
-/// Another program to run as a child.
+/// An interpreter to run as a child.
 #[cfg(feature = "python")]
-pub(crate) struct Program {
+pub(crate) struct Interpreter {
     /// Its path.
     pub(crate) path: PathBuf,
-    /// Its first arguments.
-    pub(crate) args: Vec<String>,
     /// The pipe on which it reports that it could not start.
     pub(crate) error_pipe: OwnedFd,
-}
-
-/// A command line, and what else belongs to it.
-pub(crate) struct Command {
-    pub(crate) program: Option<PathBuf>,
-    pub(crate) args: Vec<OsString>,
-    /// Whether output before the child enters is discarded.
-    pub(crate) silence: bool,
-    pub(crate) error_pipe: Option<OwnedFd>,
+    /// Returns the code that it runs, for the number of the error pipe and the text of the handshake.
+    pub(crate) code: fn(RawFd, &str) -> String,
 }
 
 impl ChildEntry {
-    /// Returns the command for a child with the arguments `args`.
-    pub(crate) fn command(self, args: Vec<OsString>) -> Command {
-        let own = |args: Vec<OsString>, silence| {
+    /// Returns the file and the arguments of a child, with `args` last. Adds to the offer what this entry needs.
+    pub(crate) fn command(
+        self,
+        args: Vec<OsString>,
+        offer: &mut Offer,
+        stdio: &mut [Option<OwnedFd>; 3],
+    ) -> Result<(Executable, Vec<OsString>)> {
+        let own = |args: Vec<OsString>| {
             let name = std::env::args_os().next();
             let name = name.unwrap_or_else(|| "procession".into());
-            Command {
-                program: None,
-                args: std::iter::once(name).chain(args).collect(),
-                silence,
-                error_pipe: None,
-            }
+            let args = std::iter::once(name).chain(args).collect();
+            (Executable::Own, args)
         };
-        match self {
-            ChildEntry::Main => own(args, false),
-            ChildEntry::Test(flags) => own(flags.into_iter().map(OsString::from).collect(), true),
-            #[cfg(feature = "python")]
-            ChildEntry::Program(program) => {
-                let name = program.path.clone().into_os_string();
-                let own_args = program.args.into_iter().map(OsString::from);
-                Command {
-                    program: Some(program.path),
-                    args: std::iter::once(name).chain(own_args).chain(args).collect(),
-                    silence: false,
-                    error_pipe: Some(program.error_pipe),
-                }
+        Ok(match self {
+            ChildEntry::Main => own(args),
+            ChildEntry::Test(flags) => {
+                // Discard what the test harness prints before it runs the test.
+                offer.silence(stdio)?;
+                own(flags.into_iter().map(OsString::from).collect())
             }
-        }
+            #[cfg(feature = "python")]
+            ChildEntry::Interpreter(Interpreter {
+                path,
+                error_pipe,
+                code,
+            }) => {
+                let number = error_pipe.as_raw_fd();
+                offer.error_pipe(error_pipe);
+                let code = code(number, &offer.to_string()).into();
+                let own_args = [path.clone().into_os_string(), "-c".into(), code];
+                let args = own_args.into_iter().chain(args).collect();
+                (Executable::Interpreter(path), args)
+            }
+        })
     }
 }
 
-pub(crate) fn child_entry() -> Result<ChildEntry, Error> {
+pub(crate) fn child_entry() -> Result<ChildEntry> {
     if let Some(test) = child::test_entry() {
         // libtest names tests by their path within the crate.
         let path = test.split_once("::").map_or(test, |(_crate, path)| path);

@@ -105,8 +105,8 @@ pub(super) fn deliver(control: &Queue, response: &[u8]) -> i32 {
 }
 
 fn connect() -> Result<Queue> {
-    let summons = child::handshake()?.ok_or(engine::Error::SeatGone)?;
-    let handle = unhex(&summons.note).ok_or(engine::Error::BadHandle)?;
+    let handshake = child::answer_variable()?.ok_or(engine::Error::SeatGone)?;
+    let handle = unhex(&handshake.tag).ok_or(engine::Error::BadHandle)?;
     Ok(Queue::open(&Handle::from_bytes(&handle)?)?)
 }
 

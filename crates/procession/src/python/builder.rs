@@ -1,7 +1,7 @@
 //! Starts Python processes.
 
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use super::wire;
 use crate::error::{Error, os};
 use crate::process::builder::Builder;
 use crate::process::handle::Process;
-use crate::process::init::{ChildEntry, Program};
+use crate::process::init::{self, ChildEntry};
 use crate::process::{put_message, reserve};
 use crate::transfer::context;
 
@@ -126,10 +126,10 @@ impl Builder<PythonCodec> {
             .map_err(os("duplicate a descriptor"))?;
         let Interpreter(interpreter) = &self.own;
         let path = located(interpreter).map_err(|source| no_interpreter(interpreter, source))?;
-        let entry = ChildEntry::Program(Program {
+        let entry = ChildEntry::Interpreter(init::Interpreter {
             path: path.clone(),
-            args: vec!["-c".to_owned(), program(&error_pipe)],
             error_pipe,
+            code,
         });
         let process = self
             .start(entry, reserved, control, name, keep)
@@ -183,8 +183,8 @@ fn is_executable(path: &Path) -> bool {
 }
 
 /// Returns the Python code that the interpreter runs. If that cannot start, it reports why on the pipe.
-fn program(error_pipe: &OwnedFd) -> String {
-    let (error_pipe, version) = (error_pipe.as_raw_fd(), env!("CARGO_PKG_VERSION"));
+fn code(error_pipe: RawFd, handshake: &str) -> String {
+    let version = env!("CARGO_PKG_VERSION");
     format!(
         "import os, sys
 try:
@@ -194,7 +194,7 @@ except Exception as error:
 ({{type(error).__name__}}: {{error}}); install it: {{sys.executable}} -m pip install \
 procession=={version}'.encode(errors='replace'))
     sys.exit(1)
-main({error_pipe})
+main({error_pipe}, '{handshake}')
 "
     )
 }

@@ -13,7 +13,7 @@ use procession::Process;
 use procession_engine::Deadline;
 use procession_engine::channel;
 use procession_engine::process::Reservation;
-use procession_engine::process::child::{Exit, Launch, Setup};
+use procession_engine::process::child::{Executable, Exit, Launch, Offer, Program, Setup};
 use rustix::fs::{XattrFlags, setxattr};
 
 procession::test_support!();
@@ -66,7 +66,7 @@ fn is_root() -> bool {
 
 /// Starts the program as an unprivileged user. Returns how it ends, what it prints, and whether it received its
 /// request.
-fn summoned(program: &Path) -> (Exit, String, bool) {
+fn started(program: &Path) -> (Exit, String, bool) {
     procession_engine::process::ensure().unwrap();
     let control = channel::Queue::new(0).unwrap();
     let reserved = Reservation::reserve().unwrap();
@@ -81,11 +81,15 @@ fn summoned(program: &Path) -> (Exit, String, bool) {
     ];
     // Discard the output of its test harness.
     let unread = fs::OpenOptions::new().write(true).open("/dev/null");
-    let note = control.handle().to_bytes();
-    let launch = Launch {
-        program: Some(program.to_owned()),
+    let tag = control.handle().to_bytes();
+    let tag = tag.iter().map(|byte| format!("{byte:02x}")).collect();
+    let offer = Offer::new(reserved.id(), tag).unwrap();
+    let program = Program {
+        executable: Executable::Other(program.to_owned()),
         args: flags.map(OsString::from).into(),
         env: std::env::vars_os().collect(),
+    };
+    let launch = Launch {
         setup: Setup {
             uid: Some(NOBODY),
             gid: Some(NOBODY),
@@ -93,10 +97,9 @@ fn summoned(program: &Path) -> (Exit, String, bool) {
             ..Setup::default()
         },
         stdio: [None, Some(unread.unwrap().into()), Some(errors.into())],
-        note: note.iter().map(|byte| format!("{byte:02x}")).collect(),
-        ..Launch::default()
+        cwd: None,
     };
-    let mut child = launch.start(reserved).unwrap();
+    let mut child = launch.start(program, &offer, reserved).unwrap();
     let exit = child.wait(Deadline::NEVER).unwrap().unwrap();
     let mut text = String::new();
     said.read_to_string(&mut text).unwrap();
@@ -106,18 +109,18 @@ fn summoned(program: &Path) -> (Exit, String, bool) {
 }
 
 #[test]
-fn a_program_with_rights_beyond_its_starters_answers_no_summons() {
+fn a_program_with_rights_beyond_its_starters_answers_no_handshake() {
     if !is_root() {
         return;
     }
-    let folder = Folder::new("summoned");
+    let folder = Folder::new("started");
     for kind in ["setuid", "setgid", "capable"] {
-        let (exit, said, took_order) = summoned(&folder.program(kind));
+        let (exit, said, took_request) = started(&folder.program(kind));
         assert!(said.contains(REFUSED), "{kind}: {said}");
-        assert_eq!((exit, took_order), (Exit::Code(101), false), "{kind}");
+        assert_eq!((exit, took_request), (Exit::Code(101), false), "{kind}");
     }
-    let (_, said, took_order) = summoned(&folder.program("plain"));
-    assert!(!said.contains(REFUSED) && took_order, "{said}");
+    let (_, said, took_request) = started(&folder.program("plain"));
+    assert!(!said.contains(REFUSED) && took_request, "{said}");
 }
 
 /// Runs in the programs that the next test starts.

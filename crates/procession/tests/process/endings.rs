@@ -7,7 +7,7 @@ use procession::{Event, JoinError, Process, Queue, Stdio};
 use procession_engine::Deadline;
 use procession_engine::channel;
 use procession_engine::process::Reservation;
-use procession_engine::process::child::{Exit, Launch, fingerprint};
+use procession_engine::process::child::{Executable, Exit, Launch, Offer, Program, fingerprint};
 
 procession::test_support!();
 
@@ -86,15 +86,17 @@ fn response_to(request: &[u8]) -> (Vec<u8>, Exit) {
     reserved.hold(&control.handle()).unwrap();
     control.put(&[request], Deadline::NEVER).unwrap();
     let flags = ["procession_child_entry", "--exact", "--nocapture"];
-    let note = control.handle().to_bytes();
-    let launch = Launch {
+    let tag = control.handle().to_bytes();
+    let tag = tag.iter().map(|byte| format!("{byte:02x}")).collect();
+    let program = Program {
+        executable: Executable::Own,
         args: ["endings"].iter().chain(&flags).map(Into::into).collect(),
         env: std::env::vars_os().collect(),
-        hushed: true,
-        note: note.iter().map(|byte| format!("{byte:02x}")).collect(),
-        ..Launch::default()
     };
-    let mut child = launch.start(reserved).unwrap();
+    let mut offer = Offer::new(reserved.id(), tag).unwrap();
+    let mut launch = Launch::default();
+    offer.silence(&mut launch.stdio).unwrap();
+    let mut child = launch.start(program, &offer, reserved).unwrap();
     let exit = child.wait(Deadline::NEVER).unwrap().unwrap();
     let response = control.get(Deadline::NOW).unwrap();
     (response.bytes().to_vec(), exit)

@@ -22,7 +22,10 @@ fn shared_objects() -> &'static SharedObjects {
 /// Puts a number.
 #[unsafe(no_mangle)]
 pub extern "C" fn guest_put(number: u64) {
-    shared_objects().queue.put(number).expect("the queue is open");
+    shared_objects()
+        .queue
+        .put(number)
+        .expect("the queue is open");
 }
 
 /// Gets a number.
@@ -34,7 +37,10 @@ pub extern "C" fn guest_get() -> u64 {
 /// Takes the lock and keeps it.
 #[unsafe(no_mangle)]
 pub extern "C" fn guest_lock() {
-    let held = shared_objects().lock.lock().expect("nobody died holding it");
+    let held = shared_objects()
+        .lock
+        .lock()
+        .expect("nobody died holding it");
     std::mem::forget(held);
 }
 

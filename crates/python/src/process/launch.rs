@@ -1,23 +1,23 @@
-//! Starting programs that contain the engine, and the handshake with such a program that started this one.
+//! The handshake with a new program, and starting one that contains the engine.
 
 use std::ffi::OsString;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use procession_engine::ProcId;
 use procession_engine::process::Reservation;
-use procession_engine::process::child::{Launch, handshake};
+use procession_engine::process::child::{self, Executable, Launch, Offer, Program};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use crate::process::parse_id;
 use crate::support::errors::raise;
 use crate::support::fd;
 
 /// Starts a program as the process `proc_id`, and returns its pid. Releases the entry if that fails.
 ///
 /// Takes ownership of `error_pipe`, where the program writes why its handshake failed. With `die_with_parent` it is
-/// killed when this process dies; `tag` is what its `complete_handshake` returns.
+/// killed when this process dies; `tag` is for the crate in that program.
 #[pyfunction]
 #[pyo3(signature = (command, env, cwd, *, proc_id, error_pipe, die_with_parent, tag))]
 #[expect(clippy::too_many_arguments, reason = "Python has names for them")]
@@ -31,27 +31,29 @@ pub fn launch(
     die_with_parent: bool,
     tag: String,
 ) -> PyResult<u32> {
-    let reservation = ProcId::from_u32(proc_id)
-        .map(Reservation::from_id)
-        .ok_or_else(|| {
-            PyValueError::new_err(format!("{proc_id} is not the id of a process-table entry"))
-        })?;
-    let program = command
+    let reservation = Reservation::from_id(parse_id(proc_id)?);
+    let error_pipe = own(py, error_pipe)?;
+    let file = command
         .first()
         .map(PathBuf::from)
         .ok_or_else(|| PyValueError::new_err("a command needs a program"))?;
-    let launch = Launch {
-        program: Some(program),
+    let mut offer = Offer::new(reservation.id(), tag).map_err(raise)?;
+    // A duplicate is never one of the standard three, which the child may redirect.
+    offer.error_pipe(error_pipe.try_clone()?);
+    if die_with_parent {
+        offer.die_with_parent().map_err(raise)?;
+    }
+    let program = Program {
+        executable: Executable::Other(file),
         args: command,
         env,
+    };
+    let launch = Launch {
         cwd,
-        // A duplicate is never one of the standard three, which the child may redirect.
-        complaint: Some(own(py, error_pipe)?.try_clone()?),
-        tied: die_with_parent,
-        note: tag,
         ..Launch::default()
     };
-    Ok(launch.start(reservation).map_err(raise)?.id())
+    let child = launch.start(program, &offer, reservation).map_err(raise)?;
+    Ok(child.id())
 }
 
 /// Takes ownership of the descriptor behind a number. Closes it also on failure.
@@ -64,10 +66,28 @@ fn own(py: Python<'_>, fd: RawFd) -> PyResult<OwnedFd> {
     })
 }
 
-/// Answers the process that started this program by `launch`, and returns its tag; None in any other program.
+/// Returns the text of a handshake with an interpreter that is to be the process `proc_id`, and the descriptors that it
+/// must inherit.
+///
+/// The caller closes its own copies of the descriptors. With `die_with_parent` the process is killed when this one dies.
 #[pyfunction]
-pub fn complete_handshake() -> PyResult<Option<String>> {
-    Ok(handshake().map_err(raise)?.map(|summons| summons.note))
+pub fn offer_handshake(proc_id: u32, die_with_parent: bool) -> PyResult<(String, Vec<RawFd>)> {
+    let mut offer = Offer::new(parse_id(proc_id)?, String::new()).map_err(raise)?;
+    if die_with_parent {
+        offer.die_with_parent().map_err(raise)?;
+    }
+    let text = offer.to_string();
+    let descriptors = offer.into_descriptors().into_iter();
+    Ok((text, descriptors.map(IntoRawFd::into_raw_fd).collect()))
+}
+
+/// Joins the process tree of the process that made this offer, and returns its tag.
+///
+/// Returns None if the text is of another version, or its descriptors did not reach this process.
+#[pyfunction]
+pub fn answer_handshake(text: &str) -> PyResult<Option<String>> {
+    let handshake = child::answer(text).map_err(raise)?;
+    Ok(handshake.map(|handshake| handshake.tag))
 }
 
 /// Returns the environment in which an interpreter hashes strings as this one does, as `name=value`.

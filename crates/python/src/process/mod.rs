@@ -124,7 +124,7 @@ pub fn lifeline_fd() -> PyResult<RawFd> {
     Ok(parent_death::reading_end().map_err(raise)?.into_raw_fd())
 }
 
-/// Ties this process to its parent: it is killed when the parent dies.
+/// Makes this process die with its parent: it is killed when the parent dies.
 ///
 /// The parent is the process that passed `fd`, or without `fd` the one that forked this process.
 #[pyfunction]

@@ -7,13 +7,22 @@ it, even if it belongs to another program. `track=False` prevents that.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FunctionType
 
-from .._typing import Any
+from .. import TYPE_CHECKING
+from .._typing import Any, TypeVar, plain
 from ..stdlib import load
 
 _std = load("shared_memory")
+if TYPE_CHECKING:
+    from multiprocessing.shared_memory import ShareableList as _StdShareableList
+    from multiprocessing.shared_memory import SharedMemory as _StdSharedMemory
+    from typing import overload
+else:
+    _StdSharedMemory, _StdShareableList = _std.SharedMemory, plain(_std.ShareableList)
+
+_Item = TypeVar("_Item", int, float, bool, str, bytes, None)
 
 __all__ = ["ShareableList", "SharedMemory", "as_compat"]
 
@@ -37,7 +46,7 @@ def _untracked(method: Any) -> Callable[..., Any]:
     return FunctionType(method.__code__, names, method.__name__, method.__defaults__)
 
 
-class SharedMemory(_std.SharedMemory):  # type: ignore[name-defined]
+class SharedMemory(_StdSharedMemory):
     """A block of shared memory with a name, new or existing."""
 
     __module__ = _HOME
@@ -62,10 +71,17 @@ class SharedMemory(_std.SharedMemory):  # type: ignore[name-defined]
         return opener, (self.name, False, self.size)
 
 
-class ShareableList(_std.ShareableList):  # type: ignore[name-defined]
+class ShareableList(_StdShareableList[_Item]):
     """A list of fixed length in shared memory."""
 
     __module__ = _HOME
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(self, sequence: None = None, *, name: str | None = None) -> None: ...
+        @overload
+        def __init__(self, sequence: Iterable[_Item], *, name: str | None = None) -> None: ...
 
     def __init__(self, sequence: Any = None, *, name: str | None = None) -> None:
         super().__init__(sequence, name=name)

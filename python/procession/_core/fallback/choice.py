@@ -31,7 +31,8 @@ _OF_THE_ENGINE = (
     "procession.spawn import spawn_main",
     "procession.forkserver import main",
     "--multiprocessing.forkserver",
-    "arena=",
+    "handshake=",
+    "procession.rust import main",
 )
 
 # Why the engine does not run; None while it does.
@@ -98,10 +99,6 @@ def _refusal_of_random_numbers() -> int | None:
 
 
 def _is_child_of_the_engine() -> bool:
-    from _procession_alias import variable
-
-    if variable("PROCESSION_CHILD") is not None:
-        return True
     return any(sign in argument for argument in sys.orig_argv for sign in _OF_THE_ENGINE)
 
 

@@ -23,7 +23,7 @@ ListProxy = compat_proxies.complete("ListProxy")
 SetProxy = compat_proxies.complete("SetProxy")
 
 
-class SyncManager(_std.SyncManager):
+class SyncManager(_std.SyncManager):  # type: ignore[misc]
     """A manager of the usual types: list, dict, set, Queue, Lock, Pool, Namespace and so on."""
 
 

@@ -39,7 +39,7 @@ class _Cancellable:
         raise NotImplementedError
 
 
-class ApplyResult(_Cancellable, _std.ApplyResult):
+class ApplyResult(_Cancellable, _std.ApplyResult):  # type: ignore[misc]
     """The result of one call that a worker runs."""
 
     def _give_up(self, outcome: tuple[bool, Any]) -> None:
@@ -47,14 +47,14 @@ class ApplyResult(_Cancellable, _std.ApplyResult):
         self._event.set()
 
 
-class MapResult(ApplyResult, _std.MapResult):
+class MapResult(ApplyResult, _std.MapResult):  # type: ignore[misc]
     """The results of a `map` that workers run."""
 
 
 AsyncResult = ApplyResult
 
 
-class IMapIterator(_Cancellable, _std.IMapIterator):
+class IMapIterator(_Cancellable, _std.IMapIterator):  # type: ignore[misc]
     """Results in the order of their items."""
 
     def _give_up(self, outcome: tuple[bool, Any]) -> None:
@@ -65,7 +65,7 @@ class IMapIterator(_Cancellable, _std.IMapIterator):
             self._cond.notify()
 
 
-class IMapUnorderedIterator(IMapIterator, _std.IMapUnorderedIterator):
+class IMapUnorderedIterator(IMapIterator, _std.IMapUnorderedIterator):  # type: ignore[misc]
     """Results in the order in which they become ready."""
 
 
@@ -237,7 +237,7 @@ class _Tasks:
                 raise context.TimeoutError(f"the pool's workers have not exited after {timeout} seconds")
 
 
-class Pool(_Tasks, _std.Pool):
+class Pool(_Tasks, _std.Pool):  # type: ignore[misc]
     """Worker processes that run functions for this one."""
 
     def __init__(
@@ -250,10 +250,10 @@ class Pool(_Tasks, _std.Pool):
     ) -> None:
         if context is None:
             context = choice.default_context.get_context()
-        super().__init__(processes, initializer, initargs, maxtasksperchild, context)
+        _std.Pool.__init__(self, processes, initializer, initargs, maxtasksperchild, context)
 
 
-class ThreadPool(_Tasks, _std.ThreadPool):
+class ThreadPool(_Tasks, _std.ThreadPool):  # type: ignore[misc]
     """Worker threads that run functions for this process."""
 
 

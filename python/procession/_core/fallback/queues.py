@@ -56,11 +56,11 @@ class _BatchMethods:
         return self.get_many(False, None, max_messages_to_get)
 
 
-class Queue(_BatchMethods, _std.Queue):
+class Queue(_BatchMethods, _std.Queue):  # type: ignore[misc]
     """A queue for many producers and many consumers, unbounded unless `maxsize` is positive."""
 
 
-class JoinableQueue(_BatchMethods, _std.JoinableQueue):
+class JoinableQueue(_BatchMethods, _std.JoinableQueue):  # type: ignore[misc]
     """A queue that counts the messages that are not reported as done."""
 
 

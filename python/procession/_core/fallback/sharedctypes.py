@@ -15,7 +15,7 @@ RawValue = _std.RawValue
 copy = _std.copy
 
 
-class Synchronized(_std.Synchronized):
+class Synchronized(_std.Synchronized):  # type: ignore[misc]
     """A value; each access holds the lock."""
 
     _obj: Any

@@ -36,7 +36,7 @@ _THEIRS = frozenset(
 def put_in_place() -> None:
     """Replace the modules that need the engine, those that are loaded already included."""
     # First in the list: a finder of files would load the modules that need the engine.
-    sys.meta_path.insert(0, _Finder())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _Finder())
     for name in _OURS | _THEIRS:
         if sys.modules.pop(f"{_PACKAGE}.{name}", None) is not None:
             import_module(f"{_PACKAGE}.{name}")

@@ -48,15 +48,15 @@ class _WithOnOwnerDied(_WithLocked):
         raise AssertionError("each object has its own acquire")
 
 
-class Lock(_WithOnOwnerDied, _std.Lock):
+class Lock(_WithOnOwnerDied, _std.Lock):  # type: ignore[misc]
     """A lock that is not recursive; any thread of any process may release it."""
 
 
-class RLock(_WithOnOwnerDied, _std.RLock):
+class RLock(_WithOnOwnerDied, _std.RLock):  # type: ignore[misc]
     """A lock that its owner may acquire again."""
 
 
-class Semaphore(_WithLocked, _std.Semaphore):
+class Semaphore(_WithLocked, _std.Semaphore):  # type: ignore[misc]
     """A counter that `acquire` lowers by one and `release` raises by one."""
 
     @property
@@ -65,7 +65,7 @@ class Semaphore(_WithLocked, _std.Semaphore):
         return int(self._semlock.maxvalue)
 
 
-class BoundedSemaphore(_WithLocked, _std.BoundedSemaphore):
+class BoundedSemaphore(_WithLocked, _std.BoundedSemaphore):  # type: ignore[misc]
     """A semaphore that refuses to rise above its first value."""
 
     maxvalue = Semaphore.maxvalue

@@ -15,7 +15,7 @@ __all__ = ["BoundedSemaphore", "Condition", "RLock", "Semaphore", "with_locked"]
 _RLock: Any = type(threading.RLock())
 
 
-class RLock(_RLock):
+class RLock(_RLock):  # type: ignore[misc]
     """A recursive lock of threads."""
 
     def locked(self) -> bool:
@@ -34,7 +34,7 @@ class Condition(threading.Condition):
 
     def locked(self) -> bool:
         """Return whether some thread holds its lock."""
-        return self._lock.locked()
+        return bool(self._lock.locked())
 
 
 class Semaphore(threading.Semaphore):

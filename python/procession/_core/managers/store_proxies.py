@@ -7,7 +7,8 @@ data) it works like the stdlib's proxies.
 
 from __future__ import annotations
 
-from .._typing import Any
+from .. import TYPE_CHECKING
+from .._typing import Any, TypeVar, plain
 from ..compat import proxies as compat_proxies
 from ..stdlib import load
 from .store_methods import DictMethods, ListMethods
@@ -16,8 +17,27 @@ _std = load("managers")
 
 __all__ = ["DictProxy", "ListProxy"]
 
-_BaseDict: Any = compat_proxies.complete("DictProxy")
-_BaseList: Any = compat_proxies.complete("ListProxy")
+_T = TypeVar("_T")
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Self
+
+    from ..compat.proxies import DictProxy as _BaseDict
+    from ..compat.proxies import ListProxy as _BaseList
+
+    # What they define has more exact types in the base classes.
+    class _DictMethods: ...
+
+    class _ListMethods: ...
+
+else:
+    Self = object
+    _DictMethods, _ListMethods = DictMethods, ListMethods
+    _BaseDict = plain(compat_proxies.complete("DictProxy"))
+    _BaseList = plain(compat_proxies.complete("ListProxy"))
 
 
 class _StoreProxy:
@@ -68,18 +88,18 @@ class _StoreProxy:
         return getattr(self, method)(*args)
 
 
-class DictProxy(_StoreProxy, DictMethods, _BaseDict):
+class DictProxy(_StoreProxy, _DictMethods, _BaseDict[_K, _V]):
     """A dict in a manager."""
 
-    _exposed_ = (*_BaseDict._exposed_, "_grow", "_share_or_call")
+    _exposed_ = (*_BaseDict[_K, _V]._exposed_, "_grow", "_share_or_call")
 
 
-class ListProxy(_StoreProxy, ListMethods, _BaseList):
+class ListProxy(_StoreProxy, _ListMethods, _BaseList[_T]):
     """A list in a manager."""
 
-    _exposed_ = (*_BaseList._exposed_, "_grow", "_share_or_call")
+    _exposed_ = (*_BaseList[_T]._exposed_, "_grow", "_share_or_call")
 
-    def __iadd__(self, values: Any) -> Any:
+    def __iadd__(self, values: Iterable[_T], /) -> Self:  # type: ignore[override]
         self.extend(values)
         return self
 

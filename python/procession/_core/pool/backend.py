@@ -68,7 +68,7 @@ class PoolBackend(ABC):
         """Open the job of a result and submit the items of a sequence as its tasks."""
 
     @abstractmethod
-    def feed(self, feed: TaskSource) -> tuple[int, bool]:
+    def feed(self, source: TaskSource) -> tuple[int, bool]:
         """Submit tasks of a source until it ends or enough tasks wait.
 
         Returns the index of the next task, and whether the source ended.

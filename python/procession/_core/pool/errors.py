@@ -41,6 +41,7 @@ def describe_unsendable(error: BaseException, value: object) -> bytes:
 def rebuild(data: bytes) -> BaseException:
     """Decode what `describe` or `describe_unsendable` returned."""
     whole, kind, args, state, text, remote = pickle.loads(data)
+    error: BaseException
     try:
         error = pickle.loads(whole)
     except Exception as reason:

@@ -17,7 +17,8 @@ import queue
 from contextvars import copy_context
 from functools import partial
 
-from .._typing import TYPE_CHECKING, Any, Protocol
+from .. import TYPE_CHECKING
+from .._typing import Any, Protocol
 from .lazy_thread import LazyThread
 
 __all__ = ["TaskSource", "Feeder"]
@@ -46,7 +47,7 @@ class TaskSource:
         """Return the number of the first task that has to wait for the consumer; None for no limit."""
         if self.buffersize is None:
             return None
-        return self.job.consumed() + max(1, self.buffersize // self.chunksize)
+        return self.job.consumed() + max(1, self.buffersize // self.chunksize)  # type: ignore[no-any-return]
 
 
 if TYPE_CHECKING:

@@ -221,7 +221,7 @@ class ProcessBackend(PoolBackend):
         # A result that is not needed any more goes without waking this thread.
         return CLEANUP_INTERVAL if self.cache else None
 
-    def _handle(self, kind: str, *details: Any) -> None:
+    def _handle(self, kind: Any, *details: Any) -> None:
         match kind:
             case "gone":
                 for worker in list(self.workers):

@@ -17,10 +17,13 @@ from types import GenericAlias
 
 from procession._native import NoValue
 
-from .._typing import TYPE_CHECKING, Any, Protocol
+from .. import TYPE_CHECKING
+from .._typing import Any, BaseIterator, Generic, Protocol, TypeVar
 from ..errors import TimeoutError
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from .backend import PoolBackend
 
     class Pool(Protocol):
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 
 _Lock = threading.Lock
+_T = TypeVar("_T")
 
 __all__ = ["ApplyResult", "IMapIterator", "IMapUnorderedIterator", "MapResult", "report_failed_callback"]
 
@@ -49,7 +53,7 @@ class _Job:
     ) -> None:
         self._pool = pool
         self._backend = backend = pool._backend
-        self.name = getattr(func, "__qualname__", None) or repr(func)
+        self.name: str = getattr(func, "__qualname__", None) or repr(func)
         # As in the stdlib, an empty job calls no callback.
         self._handle = backend.jobs.create(shape, expected, delivered and expected != 0)
         self._job: int = self._handle.number
@@ -77,7 +81,7 @@ class _Job:
         return self._backend.cancel(self._job)
 
 
-class ApplyResult(_Job):
+class ApplyResult(_Job, Generic[_T]):
     """The result of one call that a worker runs, as `apply_async` returns it."""
 
     _shape = "single"
@@ -140,7 +144,7 @@ class ApplyResult(_Job):
         """Wait until the call is done, for at most `timeout` seconds."""
         self._handle.wait(timeout)
 
-    def get(self, timeout: float | None = None) -> Any:
+    def get(self, timeout: float | None = None) -> _T:
         """Wait for the call; return what it returned, or raise what it raised.
 
         Raises TimeoutError if it is not done within `timeout` seconds, WorkerDied if its worker died, and
@@ -150,7 +154,7 @@ class ApplyResult(_Job):
             raise TimeoutError
         success, value = self._decoded()
         if success:
-            return value
+            return value  # type: ignore[no-any-return]
         try:
             raise value
         finally:
@@ -171,11 +175,14 @@ class ApplyResult(_Job):
     def _success(self) -> bool:
         return not self.ready() or self._decoded()[0]
 
-    def __getattr__(self, name: str) -> Any:
-        # Not a property: the server of a manager reads every attribute that `dir` lists, ready or not.
-        if name == "_value" and self.ready():
-            return self._decoded()[1]
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    # Type checkers would accept every name.
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            # Not a property: the server of a manager reads every attribute that `dir` lists, ready or not.
+            if name == "_value" and self.ready():
+                return self._decoded()[1]
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _deliver(self) -> None:
         """Run the callback; called once, by the callback thread."""
@@ -188,13 +195,14 @@ class ApplyResult(_Job):
             self._backend.jobs.mark_finished(self._job)
             self._handle.announce()
 
-    __class_getitem__: Any = classmethod(GenericAlias)
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(GenericAlias)
 
 
 class _Done:
     """Whether a result is ready, with the methods of an event."""
 
-    def __init__(self, result: ApplyResult) -> None:
+    def __init__(self, result: ApplyResult[Any]) -> None:
         self._result = result
 
     def is_set(self) -> bool:
@@ -207,7 +215,7 @@ class _Done:
         return self.is_set()
 
 
-class MapResult(ApplyResult):
+class MapResult(ApplyResult[list[_T]]):
     """The results of a whole map, as one list."""
 
     _shape = "list"
@@ -261,7 +269,7 @@ class MapResult(ApplyResult):
         return max(1, round(chunks * (expected - done) / expected))
 
 
-class IMapIterator(_Job):
+class IMapIterator(_Job, BaseIterator[_T]):
     """An iterator over results, in the order of the arguments."""
 
     _shape = "ordered"
@@ -295,10 +303,10 @@ class IMapIterator(_Job):
         """How many results were taken out."""
         return self._handle.consumed()
 
-    def __iter__(self) -> IMapIterator:
+    def __iter__(self) -> Self:
         return self
 
-    def next(self, timeout: float | None = None) -> Any:
+    def next(self, timeout: float | None = None) -> _T:
         """Return the next result, or raise what its task raised.
 
         Raises TimeoutError if it is not there within `timeout` seconds, and StopIteration after the last. A
@@ -314,7 +322,7 @@ class IMapIterator(_Job):
         if self._source is not None:
             self._backend.feeder.result_taken(self._source)
         if type(item) is not NoValue:
-            return item
+            return item  # type: ignore[no-any-return]
         if item.ended:
             raise StopIteration
         raised = item.error
@@ -343,13 +351,19 @@ class IMapIterator(_Job):
             if self._backend.jobs.is_open(self._job):
                 self._backend.cache[self._job] = self
 
-    __next__ = next
+    if TYPE_CHECKING:
+
+        def __next__(self) -> _T: ...
+
+    else:
+        __next__ = next
+        __class_getitem__ = classmethod(GenericAlias)
 
 
 class _AbandonGuard:
     """Part of an iterator whose loop ended by an exception: cancels the job when it is collected."""
 
-    def __init__(self, iterator: IMapIterator) -> None:
+    def __init__(self, iterator: IMapIterator[Any]) -> None:
         self.is_abandoned = True
         self._backend = iterator._backend
         self._job = iterator._job
@@ -368,7 +382,7 @@ class _AbandonedJob:
         self.name = name
 
 
-class IMapUnorderedIterator(IMapIterator):
+class IMapUnorderedIterator(IMapIterator[_T]):
     """An iterator over results, in the order in which they become ready."""
 
     _shape = "unordered"

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from .._typing import TYPE_CHECKING, Any
+from .. import TYPE_CHECKING
+from .._typing import Any
 from .feeder import TaskSource
 
 if TYPE_CHECKING:

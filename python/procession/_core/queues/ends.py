@@ -19,11 +19,11 @@ class _End:
     writable = False
 
     def __init__(self, handle: bytes) -> None:
-        self._messages = _native.Queue.__new__(_native.Queue)
+        self._messages: _native.Queue[Any] = _native.Queue.__new__(_native.Queue)
         self._messages._adopt(handle)
         self.closed = False
 
-    def _open(self) -> _native.Queue:
+    def _open(self) -> _native.Queue[Any]:
         if self.closed:
             raise OSError("handle is closed")
         return self._messages

@@ -13,7 +13,11 @@ import threading
 import weakref
 from collections import deque
 
+from .. import TYPE_CHECKING
 from .._typing import Any
+
+if TYPE_CHECKING:
+    from ..._native import Queue
 
 __all__ = ["JoinableQueueAttributes", "QueueAttributes", "SharedLocks"]
 
@@ -88,11 +92,11 @@ class _QueuePart:
     """An object that a queue owns; it refers back to the queue weakly."""
 
     def __init__(self, queue: Any) -> None:
-        self._whole = weakref.ref(queue)
+        self._whole: Any = weakref.ref(queue)
 
     @property
-    def _queue(self) -> Any:
-        return self._whole()
+    def _queue(self) -> Queue[Any]:
+        return self._whole()  # type: ignore[no-any-return]
 
 
 class _Counted(_QueuePart):

@@ -26,10 +26,10 @@ class _Refused(Exception):
     """The function cannot be called."""
 
 
-def main(error_fd: int) -> NoReturn:
+def main(error_fd: int, handshake: str) -> NoReturn:
     """Join the process tree, run the request that waits in the queue, put the response and exit."""
     try:
-        queue = _enter(error_fd)
+        queue = _enter(error_fd, handshake)
     except RuntimeError:
         # The engine has told the parent.
         sys.exit(1)
@@ -43,8 +43,8 @@ def main(error_fd: int) -> NoReturn:
     sys.exit("returned" not in response)
 
 
-def _enter(error_fd: int) -> _native.Queue:
-    tag = _native.complete_handshake()
+def _enter(error_fd: int, handshake: str) -> _native.Queue[Any]:
+    tag = _native.answer_handshake(handshake)
     if tag is None:
         text = (
             f"the package procession of {sys.executable} does not understand how it was started; "
@@ -52,7 +52,7 @@ def _enter(error_fd: int) -> _native.Queue:
         )
         os.write(error_fd, text.encode())
         sys.exit(1)
-    queue = _native.Queue.__new__(_native.Queue)
+    queue: _native.Queue[Any] = _native.Queue.__new__(_native.Queue)
     queue._adopt(bytes.fromhex(tag))
     return queue
 
@@ -93,7 +93,8 @@ def _function(module_name: str, path: str) -> Callable[..., Any]:
             raise _Refused(f"there is no {path!r} in module {module_name!r}{hint}") from None
     if not callable(found):
         raise _Refused(f"{module_name}.{path} is a {type(found).__qualname__} and cannot be called")
-    return found
+    function: Callable[..., Any] = found
+    return function
 
 
 def _call(function: Callable[..., Any], args: Any) -> Any:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from .. import TYPE_CHECKING
 from .._typing import Any
-from ..stdlib import context
+
+if TYPE_CHECKING:
+    import multiprocessing.context as context
+else:
+    from ..stdlib import context
 
 __all__ = ["Panic", "RustError"]
 

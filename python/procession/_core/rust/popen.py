@@ -1,7 +1,7 @@
 """A child that is a Rust program with the engine in it.
 
-It starts like every program that the engine does not fork: a variable of its environment names the arena, its
-process-table entry, and the queue in which the request waits. The crate puts its response into that queue.
+A variable of its environment has its handshake, which names the queue in which the request waits. The crate
+puts its response into that queue.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from procession._native import KnownFd
 
 from .._typing import Any
 from ..errors import WorkerDied
-from ..start.child import ChildProcess
+from ..start.launched import LaunchedChild
 from ..start.parent_death import dies_with_parent
 from ..system.fd import anonymous_file
 from . import common_values
@@ -38,7 +38,7 @@ _HOW_TO = (
 )
 
 
-class Popen(ChildProcess):
+class Popen(LaunchedChild):
     """One started program."""
 
     method = "rust"
@@ -50,33 +50,31 @@ class Popen(ChildProcess):
         self._executable: str = find_program(process_obj._executable)
         super().__init__(process_obj)
 
-    def _launch(self, process_obj: Any) -> None:
-        # Invalid arguments and variables raise here, before there is anything to release.
+    def _start(self, process_obj: Any, proc_id: int) -> int:
         command = [os.fsdecode(part) for part in (self._executable, *process_obj._argv)]
         environment = [(os.fsdecode(key), os.fsdecode(value)) for key, value in process_obj._environment()]
         if process_obj._cwd is not None and not os.path.isdir(process_obj._cwd):
             raise NotADirectoryError(errno.ENOTDIR, "a process cannot start there", process_obj._cwd)
+        _native.hold_for(proc_id, self._queue.handle)
+        self._queue.put_bytes(self._request(process_obj, proc_id))
         self._error_file = _anonymous("procession-errors")
-        proc_id = self.proc_id = _native.reserve_entry()
         try:
-            _native.hold_for(proc_id, self._queue.handle)
-            self._queue.put_bytes(self._request(process_obj, proc_id))
-            error_fd = os.dup(self._error_file)
-        except BaseException:
-            _native.release_entry(proc_id)
-            os.close(self._error_file)
-            raise
-        try:
-            pid = _native.launch(
+            return _native.launch(
                 command,
                 environment,
                 process_obj._cwd,
                 proc_id=proc_id,
-                error_pipe=error_fd,
+                error_pipe=os.dup(self._error_file),
                 die_with_parent=dies_with_parent(process_obj),
                 tag=self._queue.handle.hex(),
             )
-            self._watch(pid)
+        except BaseException:
+            os.close(self._error_file)
+            raise
+
+    def _take_charge(self, started: int) -> None:
+        try:
+            self._watch(started)
         except BaseException:
             os.close(self._error_file)
             raise

@@ -86,7 +86,7 @@ def run_forked_child(process_obj: Any, parent: int, find_role: Callable[[], Role
         else:
             code = run_bootstrap(process_obj, parent)
     except Exception:
-        sys.excepthook(*sys.exc_info())
+        sys.excepthook(*sys.exc_info())  # pyright: ignore[reportArgumentType]
         sys.stderr.flush()
     finally:
         try:

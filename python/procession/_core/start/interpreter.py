@@ -66,7 +66,8 @@ def start_interpreter(command: Sequence[str | bytes], passed: Iterable[int]) -> 
     if unpatched(util, "spawnv_passfds") is not None:
         environment = _environment_for(command[0])
     if environment is None:
-        return util.spawnv_passfds(command[0], command, passed)
+        pid: int = util.spawnv_passfds(command[0], command, passed)
+        return pid
     # The child writes an error of exec there. As in the stdlib, the text is not read: the exit code tells.
     read, write = os.pipe()
     try:

@@ -7,15 +7,9 @@ that was killed. The mechanism is the engine's lifeline: the kernel kills the ch
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from procession import _native
-
 from .._typing import Any
 
-__all__ = ["DaemonicContext", "dies_with_parent", "passed_lifeline"]
+__all__ = ["DaemonicContext", "dies_with_parent"]
 
 _FLAG = "ends_with_parent"
 
@@ -24,19 +18,6 @@ def dies_with_parent(process_obj: Any) -> bool:
     """Return whether a process dies with its parent."""
     config = process_obj._config
     return bool(config.get("daemon") or config.get(_FLAG))
-
-
-@contextmanager
-def passed_lifeline(process_obj: Any) -> Iterator[int | None]:
-    """Provide the lifeline to pass to a new process that dies with this one; None for other processes."""
-    if not dies_with_parent(process_obj):
-        yield None
-        return
-    fd = _native.lifeline_fd()
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 class DaemonicContext:

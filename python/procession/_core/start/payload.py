@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from .._typing import Any
+from .._typing import IO, Any
 from ..private_names import register_private_methods
 from ..stdlib import context, process
 from ..system.fd import anonymous_file
@@ -17,12 +17,13 @@ from .main_program import preparation_data, prepare
 __all__ = ["pack", "unpack"]
 
 
-def pack(process_obj: Any, popen: Any) -> int:
-    """Pickle what the child of `popen` needs; return the descriptor of the file, which the caller closes."""
+def pack(process_obj: Any, popen: Any) -> IO[bytes]:
+    """Pickle what the child of `popen` needs into a file, which the caller closes."""
     register_private_methods()
     outer = context.get_spawning_popen()
     try:
-        with anonymous_file("procession-start") as file:
+        file: IO[bytes] = anonymous_file("procession-start")
+        try:
             preparation = preparation_data(process_obj._name)
             context.set_spawning_popen(popen)
             try:
@@ -31,7 +32,10 @@ def pack(process_obj: Any, popen: Any) -> int:
             finally:
                 context.set_spawning_popen(outer)
             file.seek(0)
-            return os.dup(file.fileno())
+        except BaseException:
+            file.close()
+            raise
+        return file
     except BaseException as error:
         _explain_failed_pickling(error, process_obj)
         raise

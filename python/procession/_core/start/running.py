@@ -52,7 +52,7 @@ def report_error(this: Any) -> int:
     sys.stderr.write(f"Process {this.name}:\n")
     if sys.excepthook is not sys.__excepthook__:
         try:
-            sys.excepthook(*sys.exc_info())
+            sys.excepthook(*sys.exc_info())  # pyright: ignore[reportArgumentType]
             return 1
         except SystemExit as end:
             return exit_code(end)

@@ -129,7 +129,8 @@ def _start_tracker(read: int) -> int:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         command = [executable, *util._args_from_interpreter_flags(), "-c", program]
-        return util.spawnv_passfds(executable, command, passed)
+        pid: int = util.spawnv_passfds(executable, command, passed)
+        return pid
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

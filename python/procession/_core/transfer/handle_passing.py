@@ -76,7 +76,8 @@ def _receiver(for_sockets: Any) -> Any:
     @functools.wraps(for_sockets)
     def recv_handle(conn: Any) -> int:
         if not isinstance(conn, _native.Channel):
-            return for_sockets(conn)
+            received: int = for_sockets(conn)
+            return received
         # The sender may not know this pipe: it writes to the descriptor of its end, and exits.
         while not conn.poll(CHECK_INTERVAL):
             if conn.others_are_gone() and not conn.poll():

@@ -1,100 +1,84 @@
-//! Starts a fresh image of this executable, or of another one that contains the engine.
+//! The front of all starts: a program, or a [fork](crate::process::child::fork) of this process.
 //!
-//! There are two ways: [`spawn`](crate::process::child::posix_spawn), and for what that cannot do a
-//! [fork](crate::process::child::fork_exec::exec).
+//! A program is started by [`posix_spawn`], or by [`fork_exec`] if a user, a group or a hook was set, which
+//! `posix_spawn` does not know.
 
 use std::ffi::{CStr, CString, OsString, c_char};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use rustix::fs::{Mode, OFlags};
-
 use crate::error::{Error, Result};
 use crate::process::Reservation;
+use crate::process::child::handshake::{Offer, VARIABLE};
 use crate::process::child::pre_exec::Setup;
-use crate::process::child::{Child, fork_exec, handshake, posix_spawn};
-use crate::process::parent_death;
+use crate::process::child::{Child, fork_exec, posix_spawn};
 use crate::sys::elevated::is_elevated;
 
 /// This executable, even if its file was replaced meanwhile.
-const PROGRAM: &CStr = c"/proc/self/exe";
+const OWN_EXECUTABLE: &CStr = c"/proc/self/exe";
 
-/// Describes a child that is to be started.
+/// What a child has in place of this process's, however it is started.
 #[derive(Debug, Default)]
 pub struct Launch {
-    /// The path of the program; `None` for this executable.
-    pub program: Option<PathBuf>,
+    /// Its working directory.
+    pub cwd: Option<PathBuf>,
+    /// Its credentials, and what it does first.
+    pub setup: Setup,
+    /// Its standard input, output and error.
+    pub stdio: [Option<OwnedFd>; 3],
+}
+
+/// A program to start.
+#[derive(Debug)]
+pub struct Program {
+    /// The file to execute.
+    pub executable: Executable,
     /// The arguments, with the program's name first.
     pub args: Vec<OsString>,
     /// The whole environment.
     pub env: Vec<(OsString, OsString)>,
-    /// Its working directory; `None` for this process's.
-    pub cwd: Option<PathBuf>,
-    /// Its credentials, and what it does before its program begins.
-    pub setup: Setup,
-    /// Its standard input, output and error; `None` for those of this process.
-    pub stdio: [Option<OwnedFd>; 3],
-    /// Descriptors it gets under the same numbers; it claims them with [`crate::process::child::inherited`].
-    pub keep: Vec<OwnedFd>,
-    /// Where it writes why its handshake failed.
-    pub complaint: Option<OwnedFd>,
-    /// Whether it dies when this process does.
-    pub tied: bool,
-    /// Whether its output is discarded until it has answered its handshake.
-    pub hushed: bool,
-    /// A tag for the layer above in the child. It contains no colon and no NUL.
-    pub note: String,
+}
+
+/// The file of a program, and with it the place of its handshake.
+#[derive(Debug)]
+pub enum Executable {
+    /// This executable. It finds the handshake in its environment.
+    Own,
+    /// Another one that contains the engine. It finds the handshake in its environment.
+    Other(PathBuf),
+    /// An interpreter that loads the engine. Its arguments have the text of the [`Offer`] already, in the program that
+    /// it runs.
+    Interpreter(PathBuf),
 }
 
 impl Launch {
-    /// Starts the child in the entry `slot`.
+    /// Starts a program as the child with the reserved entry. `offer` was made for this entry.
     ///
     /// # Errors
     /// When the system lacks resources, or does not allow what `setup` asks for: the error names the step that
     /// failed. [`Error::Elevated`] when the child would be this program, and this program has elevated rights: it
     /// accepts no handshake.
-    pub fn start(self, reservation: Reservation) -> Result<Child> {
-        if self.program.is_none() && is_elevated() {
+    pub fn start(self, program: Program, offer: &Offer, reservation: Reservation) -> Result<Child> {
+        if matches!(program.executable, Executable::Own) && is_elevated() {
             return Err(Error::Elevated);
         }
-        let arena = duplicate(crate::process::arena_fd()?)?;
-        let lifeline = if self.tied {
-            Some(parent_death::reading_end()?)
-        } else {
-            None
+        let stdio = copy_stdio(&self.stdio)?;
+        let kept = offer.descriptors().iter().map(AsRawFd::as_raw_fd);
+        let stdio_passes = stdio.iter().map(|(fd, number)| (fd.as_raw_fd(), *number));
+        let passes = stdio_passes.chain(kept.map(|fd| (fd, fd))).collect();
+        let handshake = match program.executable {
+            Executable::Interpreter(_) => None,
+            Executable::Own | Executable::Other(_) => Some(offer.to_string()),
         };
-        let mut stdio = copy_stdio(&self.stdio)?;
-        let saved_stdio = if self.hushed {
-            Some(silence(&mut stdio)?)
-        } else {
-            None
-        };
-        let handshake = handshake::write(
-            &arena,
-            reservation.id(),
-            lifeline.as_ref(),
-            saved_stdio.as_ref(),
-            self.complaint.as_ref(),
-            &self.keep,
-            &self.note,
-        )?;
-
-        let mut passes: Vec<(RawFd, RawFd)> = Vec::new();
-        passes.extend(stdio.iter().map(|(fd, number)| (fd.as_raw_fd(), *number)));
-        let passed_on = [&arena].into_iter().chain(&lifeline).chain(&saved_stdio);
-        let passed_on = passed_on.chain(&self.complaint);
-        passes.extend(
-            passed_on
-                .chain(&self.keep)
-                .map(|fd| (fd.as_raw_fd(), fd.as_raw_fd())),
-        );
-        let program = self.program.map(path).transpose()?;
         let image = Image {
-            program: program.unwrap_or_else(|| PROGRAM.to_owned()),
-            args: Strings::new(self.args)?,
-            env: environment(self.env, handshake)?,
-            cwd: self.cwd.map(path).transpose()?,
+            path: match program.executable {
+                Executable::Own => OWN_EXECUTABLE.to_owned(),
+                Executable::Other(path) | Executable::Interpreter(path) => c_path(path)?,
+            },
+            args: Strings::new(program.args)?,
+            env: environment(program.env, handshake)?,
+            cwd: self.cwd.map(c_path).transpose()?,
             passes,
         };
         if self.setup.is_empty() {
@@ -109,7 +93,7 @@ impl Launch {
 
 /// A program that is ready to be started. Starting it allocates nothing.
 pub(crate) struct Image {
-    pub(crate) program: CString,
+    pub(crate) path: CString,
     pub(crate) args: Strings,
     pub(crate) env: Strings,
     pub(crate) cwd: Option<CString>,
@@ -138,12 +122,10 @@ impl Strings {
     }
 }
 
-fn environment(env: Vec<(OsString, OsString)>, handshake: String) -> Result<Strings> {
-    let others = env
-        .into_iter()
-        .filter(|(key, _)| key != handshake::VARIABLE);
-    let ours = (handshake::VARIABLE.into(), handshake.into());
-    Strings::new(others.chain([ours]).map(|(mut pair, value)| {
+fn environment(env: Vec<(OsString, OsString)>, handshake: Option<String>) -> Result<Strings> {
+    let others = env.into_iter().filter(|(name, _)| name != VARIABLE);
+    let ours = handshake.map(|text| (VARIABLE.into(), text.into()));
+    Strings::new(others.chain(ours).map(|(mut pair, value)| {
         pair.push("=");
         pair.push(value);
         pair
@@ -161,18 +143,6 @@ pub(crate) fn copy_stdio(stdio: &[Option<OwnedFd>; 3]) -> Result<Vec<(OwnedFd, R
     Ok(copies)
 }
 
-/// Discards standard output, and returns where it was to go.
-fn silence(stdio: &mut Vec<(OwnedFd, RawFd)>) -> Result<OwnedFd> {
-    let saved_stdio = match stdio.iter().position(|(_, number)| *number == 1) {
-        Some(at) => stdio.remove(at).0,
-        None => duplicate(1)?,
-    };
-    let nowhere = rustix::fs::open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::os("open /dev/null", errno))?;
-    stdio.push((duplicate(nowhere.as_raw_fd())?, 1));
-    Ok(saved_stdio)
-}
-
 /// A close-on-exec copy whose number is none of the standard three.
 pub(crate) fn duplicate(fd: RawFd) -> Result<OwnedFd> {
     // SAFETY: the callers pass the arena's descriptor, one they own, or standard output; the
@@ -187,6 +157,6 @@ fn c_string(text: OsString) -> Result<CString> {
         .map_err(|_| Error::Invalid("an argument, variable or path with a NUL byte in it".into()))
 }
 
-pub(crate) fn path(path: PathBuf) -> Result<CString> {
+pub(crate) fn c_path(path: PathBuf) -> Result<CString> {
     c_string(path.into_os_string())
 }

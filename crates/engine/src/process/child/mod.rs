@@ -1,7 +1,7 @@
-//! Child processes: fresh images, mostly of this executable, or [forks](Fork) of this process.
+//! Child processes: programs, mostly this executable, or [forks](Launch::fork) of this process.
 //!
-//! A fresh image gets the arena's descriptor, a reserved entry and a tag from its parent, all named by one
-//! environment variable (`handshake.rs`). The function that it runs is given as an index into a table
+//! A program gets the arena's descriptor, a reserved entry and a tag from its parent, all named by its handshake
+//! (`handshake.rs`). The function that it runs is given as an index into a table
 //! that the linker made (`entry.rs`), so no number is ever transmuted into a code address. Parent and child
 //! run the same file: `/proc/self/exe` is the same inode even after an upgrade replaced the file. So both have the
 //! same table, and the table's fingerprint travels with the request to prove it. A child that runs another file gets
@@ -14,6 +14,7 @@
 //! * A descriptor passed to a child has one owner in it, and is close-on-exec again there.
 
 mod entry;
+mod fork;
 mod fork_exec;
 mod function;
 mod handshake;
@@ -37,10 +38,12 @@ use crate::sys::known_fd::KnownFd;
 pub use entry::{
     Entry, EntryAdapter, EntryId, NotPlain, announce_test, entry, entry_of, fingerprint, test_entry,
 };
-pub use fork_exec::{Fork, ForkSafe};
+pub use fork::ForkSafe;
 pub use function::{Function, TaskFunction, WithState};
-pub use handshake::{Handshake, close_inherited, handshake, inherited, is_child};
-pub use launch::Launch;
+pub use handshake::{
+    Handshake, Offer, answer, answer_variable, close_inherited, inherited, is_child,
+};
+pub use launch::{Executable, Launch, Program};
 pub use pre_exec::{PreExec, Setup};
 pub(crate) use startup_status::after_fork;
 

@@ -1,4 +1,4 @@
-//! Starts a fresh image with `posix_spawn`.
+//! Starts a program by `posix_spawn`.
 //!
 //! It neither copies this process's memory map nor runs fork handlers. So its cost does not grow with the parent, and
 //! other threads are no danger.
@@ -28,7 +28,7 @@ pub(crate) fn spawn(image: &Image) -> Result<Pid> {
     let code = unsafe {
         libc::posix_spawn(
             &mut pid,
-            image.program.as_ptr(),
+            image.path.as_ptr(),
             &actions.0,
             &attributes.0,
             image.args.as_ptr(),

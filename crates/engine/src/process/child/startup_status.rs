@@ -30,7 +30,7 @@ const MAX_MESSAGE: usize = 512;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Step {
-    Slot,
+    Entry,
     Descriptors,
     Groups,
     Group,
@@ -44,7 +44,7 @@ pub(crate) enum Step {
 
 impl Step {
     const ALL: [Step; 10] = [
-        Step::Slot,
+        Step::Entry,
         Step::Descriptors,
         Step::Groups,
         Step::Group,
@@ -58,14 +58,14 @@ impl Step {
 
     fn name(self) -> &'static str {
         match self {
-            Step::Slot => "register a forked process in the shared memory",
+            Step::Entry => "register a forked process in the shared memory",
             Step::Descriptors => "pass descriptors to a process",
             Step::Groups => "set the supplementary groups of a process",
             Step::Group => "set the group of a process",
             Step::User => "set the user of a process",
             Step::Directory => "set the directory of a process",
             Step::Hook => "run the pre-exec hook of a process",
-            Step::Lifeline => "tie the lifeline of a process",
+            Step::Lifeline => "bind the lifeline of a process",
             Step::Program | Step::Done => "start a process",
         }
     }

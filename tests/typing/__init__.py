@@ -1,0 +1,1 @@
+"""Programs for type checkers, and tests of what checkers and editors see."""
