@@ -181,6 +181,7 @@ impl Drop for KnownFd {
 /// Moves a descriptor away from the numbers that programs close or reuse by habit: the standard three (a program may be
 /// started without them), and the low ones that `closerange` loops cover.
 pub(crate) fn move_to_high_number(fd: OwnedFd) -> Result<OwnedFd> {
+    // Miri cannot tell the limit.
     if cfg!(miri) {
         return Ok(fd);
     }
