@@ -14,7 +14,6 @@ that have not begun are withdrawn; those that run finish their chunk, and their 
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -28,19 +27,21 @@ from ._core.pool.backend import CLOSE as CLOSE
 from ._core.pool.backend import INIT as INIT
 from ._core.pool.backend import RUN as RUN
 from ._core.pool.backend import TERMINATE as TERMINATE
-from ._core.pool.backend import PoolBackend
+from ._core.pool.backend import PoolBackend, usable_processors
 from ._core.pool.feeder import TaskSource
 from ._core.pool.process_backend import ProcessBackend
 from ._core.pool.results import ApplyResult as ApplyResult
 from ._core.pool.results import IMapIterator as IMapIterator
 from ._core.pool.results import IMapUnorderedIterator as IMapUnorderedIterator
 from ._core.pool.results import MapResult as MapResult
+from ._core.pool.results import awaited
 from ._core.pool.stdlib_attributes import (
     Handler,
     Notifier,
     PendingResults,
     PendingTasks,
     TaskQueue,
+    help_stuff_finish,
     map_one,
 )
 from ._core.pool.thread_backend import ThreadBackend
@@ -105,7 +106,7 @@ class Pool(_StdPool):
         if overrides_any(cls, POOL_INTERNALS):
             use_stdlib_methods(cls, Pool, _std.Pool)
             if cls._help_stuff_finish is _std.Pool._help_stuff_finish:
-                cls._help_stuff_finish = staticmethod(_help_stuff_finish)
+                cls._help_stuff_finish = staticmethod(help_stuff_finish)
 
     @staticmethod
     def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
@@ -130,7 +131,7 @@ class Pool(_StdPool):
         self._initargs = initargs
         self._maxtasksperchild = maxtasksperchild
         if processes is None:
-            processes = _usable_processors()
+            processes = usable_processors()
         processes = whole_number("processes", processes)
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
@@ -239,7 +240,8 @@ class Pool(_StdPool):
         Raises what the function raises, WorkerDied if the worker died, and TimeoutError after `task_timeout`
         seconds.
         """
-        return _awaited(self.apply_async(func, args, kwds, task_timeout=task_timeout, retries=retries))
+        value: _T = awaited(self.apply_async, func, args, kwds, task_timeout=task_timeout, retries=retries)
+        return value
 
     def apply_async(  # type: ignore[override]
         self,
@@ -269,7 +271,8 @@ class Pool(_StdPool):
         try:
             self._backend.call(result, picklable(func), args, kwds, task_timeout, retries)
         except BaseException as error:
-            self._backend.fail_job(result._job, error)
+            if result._handle is not None:
+                self._backend.fail_job(result._job, error)
             raise
         return result
 
@@ -287,16 +290,15 @@ class Pool(_StdPool):
 
         A task calls the function for `chunksize` items. Raises what the first failed task raised.
         """
-        return _awaited(
-            self._map_async(
-                func,
-                iterable,
-                mapstar,
-                chunksize,
-                task_timeout=task_timeout,
-                retries=retries,
-                fail_fast=fail_fast,
-            )
+        return awaited(
+            self._map_async,
+            func,
+            iterable,
+            mapstar,
+            chunksize,
+            task_timeout=task_timeout,
+            retries=retries,
+            fail_fast=fail_fast,
         )
 
     def map_async(  # type: ignore[override]
@@ -335,16 +337,15 @@ class Pool(_StdPool):
         fail_fast: bool = False,
     ) -> list[_T]:
         """Like `map`, but each item is a tuple of arguments: calls `func(*item)`."""
-        return _awaited(
-            self._map_async(
-                func,
-                iterable,
-                starmapstar,
-                chunksize,
-                task_timeout=task_timeout,
-                retries=retries,
-                fail_fast=fail_fast,
-            )
+        return awaited(
+            self._map_async,
+            func,
+            iterable,
+            starmapstar,
+            chunksize,
+            task_timeout=task_timeout,
+            retries=retries,
+            fail_fast=fail_fast,
         )
 
     def starmap_async(  # type: ignore[override]
@@ -404,16 +405,16 @@ class Pool(_StdPool):
         except Exception as error:
             if not hasattr(iterable, "__len__"):
                 raise
-            failed: MapResult[_T] = MapResult.of(self, func, callback, error_callback, 1)
+            failed: MapResult[_T] = MapResult.of(self, func, callback, error_callback)
+            failed._create(1, failed.is_delivered())
             failed._begin()
             failed._set(0, (False, error))
             return failed
         if chunksize is not None:
             chunksize = max(1, chunksize)
+        result: MapResult[_T] = MapResult.of(self, func, callback, error_callback)
         parts = self._backend.chunks(len(items), chunksize)
-        result: MapResult[_T] = MapResult.of(self, func, callback, error_callback, parts)
-        if fail_fast:
-            result._handle.fail_fast()
+        result._create(parts, result.is_delivered(), fail_fast)
         result._measure(len(items), chunksize or -(-len(items) // (4 * self._processes)))
         self._spread(result, func, star, items, chunksize, task_timeout, retries)
         return result
@@ -517,14 +518,11 @@ class Pool(_StdPool):
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be at least 1")
         if buffersize is None and isinstance(iterable, (list, tuple)) and len(iterable) <= MAX_DIRECT_ITEMS:
-            result: IMapIterator[_T] = kind.of(self, func, self._backend.chunks(len(iterable), chunksize))
-            if fail_fast:
-                result._handle.fail_fast()
+            parts = self._backend.chunks(len(iterable), chunksize)
+            result: IMapIterator[_T] = kind.of(self, func, parts, fail_fast)
             self._spread(result, func, False, iterable, chunksize, task_timeout, retries)
             return result
-        result = kind.of(self, func, None)
-        if fail_fast:
-            result._handle.fail_fast()
+        result = kind.of(self, func, None, fail_fast)
         if not self._prepare(result, func, False, task_timeout, retries):
             return result
         try:
@@ -591,27 +589,6 @@ class ThreadPool(Pool, _StdThreadPool):  # pyright: ignore[reportIncompatibleMet
 
     def _make_backend(self) -> Any:
         return ThreadBackend(self._ctx, self.Process, self._processes, self._initializer, self._initargs)
-
-
-def _awaited(result: ApplyResult[_T]) -> _T:
-    """Wait for a result that no one else can read: an exception that ends the wait cancels the job."""
-    try:
-        return result.get()
-    except BaseException:
-        if isinstance(result, ApplyResult):
-            result._backend.abandon(result)
-        raise
-
-
-def _help_stuff_finish(inqueue: Any, task_handler: Any, size: int) -> None:
-    """Make room in `inqueue` for the thread that fills it; this package's queues always have some."""
-    if getattr(inqueue, "_rlock", None) is not None:
-        _std.Pool._help_stuff_finish(inqueue, task_handler, size)
-
-
-def _usable_processors() -> int:
-    count = getattr(os, "process_cpu_count", os.cpu_count)
-    return count() or 1
 
 
 # Annotations of the results name `Pool`; tools that evaluate them look it up there.

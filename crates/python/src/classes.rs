@@ -11,7 +11,8 @@ use pyo3::types::PyType;
 use crate::channel::pipe::Channel;
 use crate::channel::queue::Queue;
 use crate::pool::{
-    NoValue, PoolFunction, PoolJob, PoolJobs, PoolRemainder, PoolTaskQueue, PoolWorker,
+    NoValue, PoolFunction, PoolJob, PoolJobs, PoolRemainder, PoolSupervisor, PoolTaskQueue,
+    PoolWorker,
 };
 use crate::store::{DictStore, ListStore, StoreDetached, StoreFull};
 use crate::sync::barrier::Barrier;
@@ -54,6 +55,7 @@ classes! {
     Lock after fastcall::lock,
     StoreFull,
     PoolWorker,
+    PoolSupervisor,
     PoolTaskQueue,
     PoolFunction,
     PoolJob,

@@ -10,6 +10,10 @@ use super::ring::RingSlot;
 /// `kind u8 | verdict u8 | 2 unused | worker u32 | ring slot u64`.
 pub const HEADER: usize = 16;
 
+/// The verdicts of a worker's notices: it can work, or its initializer failed.
+pub(super) const READY: u8 = 1;
+pub(super) const INITIALIZER_FAILED: u8 = 2;
+
 /// What a message is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MessageKind {

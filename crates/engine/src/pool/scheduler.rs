@@ -55,6 +55,8 @@ pub(super) struct Scheduler {
     pub(super) weight: u64,
     /// The room that a submitter waits for.
     pub(super) awaited: Option<Room>,
+    /// A submitter waits for the end of any task.
+    pub(super) end_awaited: bool,
     /// Events that did not come from a worker.
     pub(super) events: VecDeque<Event>,
 }
@@ -85,6 +87,7 @@ impl Scheduler {
             closing: false,
             weight: 0,
             awaited: None,
+            end_awaited: false,
             events: VecDeque::new(),
         }
     }
@@ -109,9 +112,8 @@ impl Scheduler {
     /// Whether a submitter waits for room and there is room again. The caller then wakes it.
     pub(super) fn has_room_again(&mut self) -> bool {
         let load = self.load();
-        self.awaited
-            .take_if(|room| room.is_worth_waking(load))
-            .is_some()
+        let has_room = self.awaited.take_if(|room| room.is_worth_waking(load));
+        std::mem::take(&mut self.end_awaited) || has_room.is_some()
     }
 
     /// Queues the task, or lets it wait behind the others. Returns how many workers to wake.

@@ -108,6 +108,28 @@ pub enum Event {
     Rung,
 }
 
+/// Where the results of tasks go.
+pub trait Results {
+    /// Delivers the result of a task.
+    fn deliver(&self, job: u64, index: u64, verdict: u8, reply: WorkerMessage);
+
+    /// Delivers the result in an event. Returns any other event.
+    #[inline]
+    fn take(&self, event: Event) -> Option<Event> {
+        let Event::Result {
+            job,
+            index,
+            verdict,
+            reply,
+        } = event
+        else {
+            return Some(event);
+        };
+        self.deliver(job, index, verdict, reply);
+        None
+    }
+}
+
 /// A task that was lost with its worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lost {
@@ -139,7 +161,7 @@ pub struct TaskQueue {
     results: Queue,
     submitter: ProcId,
     scheduler: Mutex<Scheduler>,
-    /// Signalled when there is room again for a submitter that waits for it.
+    /// Signalled when there is room again for a submitter that waits for it, or never will be.
     room: Condvar,
     /// Watched workers that are gone, while what they sent is still being reported.
     gone: Mutex<VecDeque<ProcId>>,
@@ -206,7 +228,40 @@ impl TaskQueue {
     /// # Errors
     /// As [`TaskQueue::submit`].
     pub fn submit_with(&self, task: Task, parts: &[&[u8]], objects: Vec<ObjectRef>) -> Result<u64> {
+        self.accept(self.scheduler(), task, parts, objects)
+    }
+
+    /// As [`TaskQueue::submit`], but waits while `most` tasks have not ended. `None` at `deadline`.
+    ///
+    /// # Errors
+    /// As [`TaskQueue::submit`], also if the task queue is closed meanwhile.
+    pub fn submit_within(
+        &self,
+        most: usize,
+        task: Task,
+        parts: &[&[u8]],
+        deadline: Deadline,
+    ) -> Result<Option<u64>> {
         let mut scheduler = self.scheduler();
+        while !scheduler.closing && scheduler.outstanding() >= most {
+            if deadline.is_past() {
+                return Ok(None);
+            }
+            scheduler.end_awaited = true;
+            scheduler = self.sleep_for_room(scheduler, deadline);
+        }
+        let weight = self.accept(scheduler, task, parts, Vec::new())?;
+        Ok(Some(weight))
+    }
+
+    #[inline]
+    fn accept(
+        &self,
+        mut scheduler: MutexGuard<'_, Scheduler>,
+        task: Task,
+        parts: &[&[u8]],
+        objects: Vec<ObjectRef>,
+    ) -> Result<u64> {
         if scheduler.closing {
             return Err(Error::Invalid("the task queue is closed".into()));
         }
@@ -217,6 +272,19 @@ impl TaskQueue {
         self.wake(sleepers);
         self.wake_for_deadline(deadline_wake);
         Ok(weight)
+    }
+
+    /// Sleeps until there may be room.
+    fn sleep_for_room<'a>(
+        &self,
+        scheduler: MutexGuard<'a, Scheduler>,
+        deadline: Deadline,
+    ) -> MutexGuard<'a, Scheduler> {
+        let nap = deadline.remaining().unwrap_or(futex::NAP).min(futex::NAP);
+        match self.room.wait_timeout(scheduler, nap) {
+            Ok((scheduler, _)) => scheduler,
+            Err(poisoned) => poisoned.into_inner().0,
+        }
     }
 
     /// The number of tasks that have not ended.
@@ -239,11 +307,7 @@ impl TaskQueue {
                 return false;
             }
             scheduler.awaited = Some(room.or(scheduler.awaited));
-            let nap = deadline.remaining().unwrap_or(futex::NAP).min(futex::NAP);
-            scheduler = match self.room.wait_timeout(scheduler, nap) {
-                Ok((scheduler, _)) => scheduler,
-                Err(poisoned) => poisoned.into_inner().0,
-            };
+            scheduler = self.sleep_for_room(scheduler, deadline);
             has_room = room.is_worth_waking(scheduler.load());
         }
         true
@@ -299,19 +363,16 @@ impl TaskQueue {
         }
     }
 
-    /// Looks for results for a moment, until `is_done`, and passes them to `report` as `next_event` would report them.
-    /// Any number of threads may do so. False if `is_done` did not become true within that moment.
-    pub fn assist(&self, is_done: impl Fn() -> bool, mut report: impl FnMut(Event)) -> bool {
+    /// Looks for results for a moment, until `is_done`, and delivers them. Any number of threads may do so. False if
+    /// `is_done` did not become true within that moment.
+    pub fn assist(&self, is_done: impl Fn() -> bool, results: &impl Results) -> bool {
         let mut passed_on = false;
         self.assistants.enter();
         let done = self.assistants.spin.until(|| {
             while let Some(event) = self.take_event() {
-                match event {
-                    Event::Result { .. } => report(event),
-                    other => {
-                        self.scheduler().events.push_back(other);
-                        passed_on = true;
-                    }
+                if let Some(other) = results.take(event) {
+                    self.scheduler().events.push_back(other);
+                    passed_on = true;
                 }
             }
             is_done().then_some(())
@@ -449,18 +510,12 @@ impl TaskQueue {
         withdrawn
     }
 
-    /// Dismisses a worker: it finishes the task that it has claimed, and then finds the task queue closed.
-    pub fn dismiss(&self, worker: ProcId) {
-        self.shared.dismiss(worker);
-        // Wakes all: no other process can tell which of the sleepers it is.
-        self.wake(u32::MAX);
-    }
-
-    /// Dismisses several workers; see [`TaskQueue::dismiss`].
+    /// Dismisses workers: each finishes the task that it has claimed, and then finds the task queue closed.
     pub fn dismiss_all(&self, workers: &[ProcId]) {
         for &worker in workers {
             self.shared.dismiss(worker);
         }
+        // Wakes all: no other process can tell which of the sleepers it is.
         self.wake(u32::MAX);
     }
 
@@ -513,6 +568,8 @@ impl TaskQueue {
         if last {
             self.shut_down_workers();
         }
+        // For those who wait for room there will be none.
+        self.room.notify_all();
     }
 
     /// Says that there are no workers any more, and that none will follow. Returns the memory that they left free to

@@ -168,6 +168,16 @@ impl WorkerEndpoint {
         self.send(MessageKind::Notice, verdict, nothing, parts, &[])
     }
 
+    /// Reports that this worker can work.
+    pub fn report_ready(&self) -> std::result::Result<(), PutError> {
+        self.notify(message::READY, &[])
+    }
+
+    /// Reports that the initializer failed. The supervisor passes the reason on.
+    pub fn report_failed_initializer(&self, reason: &[u8]) -> std::result::Result<(), PutError> {
+        self.notify(message::INITIALIZER_FAILED, &[reason])
+    }
+
     fn send(
         &self,
         kind: MessageKind,

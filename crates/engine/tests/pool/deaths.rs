@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering::SeqCst;
 use procession_engine::error::{Error, GetError, PutError};
 use procession_engine::pool::{Event, Lost, Task, TaskQueue, WorkerEndpoint, WorkerStatus};
 
-use crate::{Worker, await_death, await_notice, hold_one, next, result, soon, task, work};
+use crate::{
+    NoResults, Worker, await_death, await_notice, hold_one, next, result, soon, task, work,
+};
 
 #[test]
 fn a_killed_worker_loses_its_task_and_no_other() {
@@ -147,7 +149,7 @@ fn a_death_is_told_though_others_look_for_results() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(SeqCst) {
-                task_queue.assist(|| over.load(SeqCst), |event| panic!("{event:?}"));
+                task_queue.assist(|| over.load(SeqCst), &NoResults);
             }
         });
         worker.kill();

@@ -10,7 +10,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use procession_engine::error::GetError;
-use procession_engine::pool::{Event, Task, TaskQueue, WorkerEndpoint, WorkerStatus};
+use procession_engine::pool::{
+    Event, Results, Task, TaskQueue, WorkerEndpoint, WorkerMessage, WorkerStatus,
+};
 use procession_engine::{Deadline, ProcId, process};
 
 fn soon() -> Deadline {
@@ -22,6 +24,15 @@ fn task(job: u64, index: u64) -> Task {
         job,
         index,
         ..Task::default()
+    }
+}
+
+/// Expects no result.
+struct NoResults;
+
+impl Results for NoResults {
+    fn deliver(&self, job: u64, index: u64, _: u8, _: WorkerMessage) {
+        panic!("a result of task {index} of job {job}");
     }
 }
 

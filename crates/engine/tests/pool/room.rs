@@ -79,3 +79,23 @@ fn a_submitter_waits_until_there_is_room_again() {
         assert!(waits.join().unwrap());
     });
 }
+
+#[test]
+fn a_bound_holds_until_a_task_ends() {
+    let task_queue = TaskQueue::new().unwrap();
+    let endpoint = WorkerEndpoint::open(&task_queue.handle()).unwrap();
+    let submit = |index, deadline| task_queue.submit_within(1, task(1, index), &[], deadline);
+    assert_eq!(submit(0, Deadline::NOW).unwrap(), Some(0));
+    assert_eq!(submit(1, Deadline::NOW).unwrap(), None);
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| submit(2, soon()));
+        endpoint.claim(soon()).unwrap().finish(0, &[]).unwrap();
+        assert_eq!(result(&task_queue).1, 0);
+        assert_eq!(waits.join().unwrap().unwrap(), Some(0));
+    });
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| submit(3, soon()));
+        task_queue.close();
+        waits.join().unwrap().unwrap_err();
+    });
+}

@@ -47,7 +47,7 @@ fn a_dismissed_worker_finishes_its_task_and_claims_no_other() {
         task_queue.submit(task(1, index), &[]).unwrap();
     }
     let mut claim = endpoint.claim(soon()).unwrap();
-    task_queue.dismiss(process::me());
+    task_queue.dismiss_all(&[process::me()]);
     assert_eq!(claim.finish(0, &[]).unwrap(), WorkerStatus::Good);
     assert!(matches!(endpoint.claim(soon()), Err(GetError::Closed)));
     assert_eq!(task_queue.outstanding(), 2);
@@ -58,7 +58,7 @@ fn a_sleeping_worker_is_woken_to_leave() {
     let task_queue = TaskQueue::new().unwrap();
     let stays = Worker::start(&task_queue, work);
     let leaves = Worker::start(&task_queue, work);
-    task_queue.dismiss(leaves.slot);
+    task_queue.dismiss_all(&[leaves.slot]);
     await_death(&task_queue, &leaves);
     for index in 0..20 {
         task_queue.submit(task(1, index), &[b"ab"]).unwrap();

@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use procession_engine::Deadline;
-use procession_engine::pool::{Event, Task, TaskQueue};
+use procession_engine::pool::{Event, Results, Task, TaskQueue, WorkerMessage};
 
-use crate::{Worker, hold_one, next, soon, task, work};
+use crate::{NoResults, Worker, hold_one, next, soon, task, work};
 
 #[test]
 fn a_task_beyond_its_time_is_reported_with_its_worker() {
@@ -102,35 +102,38 @@ fn ringing_ends_a_wait() {
     });
 }
 
+/// The tasks whose results were seen.
+struct Seen(Mutex<BTreeSet<u64>>);
+
+impl Results for Seen {
+    fn deliver(&self, _: u64, index: u64, _: u8, _: WorkerMessage) {
+        assert!(self.0.lock().unwrap().insert(index), "twice: {index}");
+    }
+}
+
 /// Submits tasks one by one. Whichever thread sees a result first takes it: this one, or the one that watches.
 fn done_by_whoever_looks(task_queue: &TaskQueue, tasks: u64) {
-    let seen = Mutex::new(BTreeSet::new());
-    let record = |event: Event| match event {
-        Event::Result { index, .. } => {
-            assert!(seen.lock().unwrap().insert(index), "twice: {index}")
-        }
-        other => panic!("{other:?}"),
-    };
+    let seen = Seen(Mutex::default());
     std::thread::scope(|scope| {
         let watcher = scope.spawn(|| {
             loop {
                 match next(task_queue, &[]) {
                     Event::Rung => return,
-                    event => record(event),
+                    event => assert!(seen.take(event).is_none()),
                 }
             }
         });
         for index in 0..tasks {
             task_queue.submit(task(1, index), &[&[1]]).unwrap();
-            let is_done = || seen.lock().unwrap().contains(&index);
+            let is_done = || seen.0.lock().unwrap().contains(&index);
             while !is_done() {
-                task_queue.assist(is_done, record);
+                task_queue.assist(is_done, &seen);
             }
         }
         task_queue.ring().unwrap();
         watcher.join().unwrap();
     });
-    assert_eq!(seen.lock().unwrap().len() as u64, tasks);
+    assert_eq!(seen.0.lock().unwrap().len() as u64, tasks);
     assert_eq!(task_queue.outstanding(), 0);
 }
 
@@ -153,7 +156,7 @@ fn what_an_assistant_finds_besides_results_reaches_the_watcher() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(SeqCst) {
-                task_queue.assist(|| over.load(SeqCst), |event| panic!("{event:?}"));
+                task_queue.assist(|| over.load(SeqCst), &NoResults);
             }
         });
         let mut heard = 0;

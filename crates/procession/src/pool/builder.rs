@@ -10,12 +10,12 @@ use procession_engine::process::child::Function as PlainFunction;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::Pool;
 use super::handle::PoolHandle;
 use super::local::Local;
 use super::shared::{Limits, PoolShared};
 use super::worker::Initializer;
-use super::worker_set::{WorkerConfig, WorkerSet};
-use super::{Pool, watcher};
+use super::workers::WorkerConfig;
 use crate::error::Error;
 use crate::transfer::call;
 use crate::transfer::function::Function;
@@ -291,17 +291,16 @@ impl<S: 'static> PoolBuilder<S> {
         };
         procession_engine::process::ensure()?;
         let task_queue = TaskQueue::new()?;
-        let mut worker_set = WorkerSet::new(workers, config);
-        worker_set.fill(&task_queue)?;
-        let shared = PoolShared::new(task_queue, worker_set, self.max_pending);
+        let shared = PoolShared::new(task_queue, workers, config, self.max_pending);
+        shared.start_missing()?;
         let handle = PoolHandle::new(shared, self.limits);
         let watched = Arc::clone(handle.shared.expect());
-        let watcher = thread
-            .spawn(move || watcher::watch(&watched))
-            .map_err(|source| procession_engine::Error::Os {
+        let watcher = thread.spawn(move || watched.watch()).map_err(|source| {
+            procession_engine::Error::Os {
                 what: "start a thread",
                 source,
-            })?;
+            }
+        })?;
         Ok(Pool {
             handle,
             watcher: Local::new(Some(watcher)),

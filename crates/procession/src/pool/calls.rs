@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use procession_engine::Deadline;
+use procession_engine::pool::Order;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -141,7 +142,7 @@ impl<S: 'static> PoolHandle<S> {
         let shared = self.shared()?;
         let items: Vec<Args> = items.into_iter().collect();
         let chunks = self.ranges(shared, items.len());
-        let job = Job::by_arrival();
+        let job = Job::taken(Order::Completion);
         let results = self.submit_ranges(shared, function, &items, &chunks, job, |_| Ok(()))?;
         Ok(MapUnordered::new(results, chunks))
     }
@@ -186,7 +187,11 @@ impl<S: 'static> PoolHandle<S> {
         I: IntoIterator<Item = Args>,
         I::IntoIter: 'a,
     {
-        Ok(Imap::new(self.feed(function, items, Job::in_order())?))
+        Ok(Imap::new(self.feed(
+            function,
+            items,
+            Job::taken(Order::Tasks),
+        )?))
     }
 
     /// Like [`imap`](PoolHandle::imap), but yields results in the order of completion, each with the index of its
@@ -225,7 +230,7 @@ impl<S: 'static> PoolHandle<S> {
         I: IntoIterator<Item = Args>,
         I::IntoIter: 'a,
     {
-        let feed = self.feed(function, items, Job::by_arrival())?;
+        let feed = self.feed(function, items, Job::taken(Order::Completion))?;
         Ok(ImapUnordered::new(feed))
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use procession_engine::Deadline;
-use procession_engine::pool::guided;
+use procession_engine::pool::{Order, guided};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -131,7 +131,14 @@ impl<S: 'static> PoolHandle<S> {
         Shape: 'static,
     {
         let wait = |weight| shared.wait_for_memory(weight);
-        let results = self.submit_ranges(shared, function, items, chunks, Job::in_order(), wait)?;
+        let results = self.submit_ranges(
+            shared,
+            function,
+            items,
+            chunks,
+            Job::taken(Order::Tasks),
+            wait,
+        )?;
         results.wait_until(chunks.len());
         let mut outputs = Vec::with_capacity(items.len());
         for chunk in chunks {
@@ -150,7 +157,7 @@ impl<S: 'static> PoolHandle<S> {
         match self.limits.timeout {
             // The time limit applies to a task, so each item needs a task of its own.
             Some(_) => even(items, 1),
-            None => guided(items, shared.workers().wanted).collect(),
+            None => guided(items, shared.supervisor().wanted()).collect(),
         }
     }
 
@@ -253,7 +260,7 @@ impl<S: 'static> PoolHandle<S> {
     {
         let shared = self.shared()?;
         let request = function.request_for(std::slice::from_ref(args))?;
-        let results = shared.open_job(Job::in_order());
+        let results = shared.open_job(Job::taken(Order::Tasks));
         let task = self.limits.task(results.id(), 0);
         let submitted = shared.submit(task, &request, deadline)?;
         Ok(submitted.map(|_| results))

@@ -61,7 +61,7 @@ impl<'a> Feed<'a> {
             self.requests = None;
             return;
         };
-        let window = (shared.workers().wanted * TASKS_AHEAD) as u64;
+        let window = (shared.supervisor().wanted() * TASKS_AHEAD) as u64;
         if (self.submitted - self.taken) * 2 > window {
             return;
         }

@@ -1,12 +1,11 @@
 //! Passes results from the watcher thread to the waiting thread.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use procession_engine::Deadline;
-use procession_engine::pool::WorkerMessage;
+use procession_engine::pool::{Collector, Order, WorkerMessage};
 use serde::de::DeserializeOwned;
 
 use crate::error::TaskError;
@@ -46,25 +45,12 @@ pub(super) struct Job {
 }
 
 struct State {
-    completed: Completed,
-    /// The number of results completed and not yet taken.
-    count: usize,
+    results: Collector<Outcome>,
     /// Set when no more results will come: the error of every unfinished task.
     end: Option<TaskError>,
     wait_for: WaitFor,
     /// The waker of the last poll that found no result.
     waker: Option<Waker>,
-}
-
-/// Results completed and not yet taken.
-enum Completed {
-    /// Taken in the order of the tasks; the first slot belongs to task `next`.
-    InOrder {
-        next: u64,
-        slots: VecDeque<Option<Outcome>>,
-    },
-    /// Taken in the order of completion.
-    ByArrival(VecDeque<(u64, Outcome)>),
 }
 
 /// When to wake the waiting thread. Waking it for each of many results would be expensive.
@@ -80,86 +66,25 @@ impl State {
         self.end.is_some()
             || match wait_for {
                 WaitFor::Nothing => false,
-                WaitFor::Next => match &self.completed {
-                    Completed::InOrder { slots, .. } => slots.front().is_some_and(Option::is_some),
-                    Completed::ByArrival(queue) => !queue.is_empty(),
-                },
-                WaitFor::Count(count) => self.count >= count,
+                WaitFor::Next => self.results.has_next(),
+                WaitFor::Count(count) => self.results.count() >= count,
             }
-    }
-
-    fn put(&mut self, index: u64, outcome: Outcome) {
-        match &mut self.completed {
-            Completed::ByArrival(queue) => queue.push_back((index, outcome)),
-            Completed::InOrder { next, slots } => {
-                // Its task was cancelled, and the outcome taken, while the result was on its
-                // way.
-                let Some(offset) = index.checked_sub(*next) else {
-                    return;
-                };
-                let offset = offset as usize;
-                if slots.len() <= offset {
-                    slots.resize_with(offset + 1, || None);
-                }
-                if slots[offset].replace(outcome).is_some() {
-                    return;
-                }
-            }
-        }
-        self.count += 1;
-    }
-
-    fn pop(&mut self) -> Option<(u64, Outcome)> {
-        let popped = match &mut self.completed {
-            Completed::ByArrival(queue) => queue.pop_front()?,
-            Completed::InOrder { next, slots } => {
-                let outcome = slots.front_mut()?.take()?;
-                slots.pop_front();
-                *next += 1;
-                (*next - 1, outcome)
-            }
-        };
-        self.count -= 1;
-        Some(popped)
     }
 
     /// Returns the next result with its task's index, or the error of all unfinished tasks.
     fn next(&mut self) -> Option<(Option<u64>, Outcome)> {
-        if let Some((index, outcome)) = self.pop() {
-            return Some((Some(index), outcome));
+        if let Some((index, outcome)) = self.results.take() {
+            return Some((Some(index as u64), outcome));
         }
         self.end.clone().map(|error| (None, Err(error)))
-    }
-
-    fn responses(&mut self) -> impl Iterator<Item = &mut Response> {
-        let (slots, queue) = match &mut self.completed {
-            Completed::InOrder { slots, .. } => (Some(slots), None),
-            Completed::ByArrival(queue) => (None, Some(queue)),
-        };
-        let slots = slots.into_iter().flatten().flatten();
-        let queue = queue.into_iter().flatten().map(|(_, outcome)| outcome);
-        slots.chain(queue).flatten()
     }
 }
 
 impl Job {
-    /// Creates a job whose results are taken in the order of the tasks.
-    pub(super) fn in_order() -> Job {
-        Job::taken(Completed::InOrder {
-            next: 0,
-            slots: VecDeque::new(),
-        })
-    }
-
-    /// Creates a job whose results are taken in the order of completion.
-    pub(super) fn by_arrival() -> Job {
-        Job::taken(Completed::ByArrival(VecDeque::new()))
-    }
-
-    fn taken(completed: Completed) -> Job {
+    /// Creates a job whose results are taken in this order.
+    pub(super) fn taken(order: Order) -> Job {
         let state = State {
-            completed,
-            count: 0,
+            results: Collector::new(order, None),
             end: None,
             wait_for: WaitFor::Nothing,
             waker: None,
@@ -176,7 +101,8 @@ impl Job {
 
     pub(super) fn deliver(&self, index: u64, outcome: Outcome) {
         let mut state = self.state();
-        state.put(index, outcome);
+        let failed = outcome.is_err();
+        state.results.put(index as usize, outcome, failed);
         self.notify(state);
     }
 
@@ -202,10 +128,15 @@ impl Job {
 
     /// Copies results not yet taken out of shared memory.
     pub(super) fn detach(&self) {
-        self.state().responses().for_each(Response::make_owned);
+        let mut state = self.state();
+        state
+            .results
+            .results_mut()
+            .flatten()
+            .for_each(Response::make_owned);
     }
 
-    /// Waits until `count` results are available.
+    /// Waits until `count` results have arrived.
     pub(super) fn wait_until(&self, count: usize) {
         drop(self.wait(WaitFor::Count(count), Deadline::NEVER));
     }

@@ -64,9 +64,7 @@ impl JobHandle {
             && !deadline.is_past()
             && let Some(shared) = shared.upgrade()
         {
-            shared
-                .task_queue
-                .assist(|| job.is_ready(), |event| shared.deliver_event(event));
+            shared.task_queue.assist(|| job.is_ready(), &*shared);
         }
         job.take(deadline)
     }

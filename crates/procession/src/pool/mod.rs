@@ -17,7 +17,7 @@ mod task;
 mod unordered;
 mod watcher;
 mod worker;
-mod worker_set;
+mod workers;
 
 use std::fmt;
 use std::ops::Deref;
@@ -127,7 +127,7 @@ impl<S> Pool<S> {
     /// # Panics
     /// Panics in a forked copy of the process that created the pool.
     pub fn workers(&self) -> usize {
-        self.shared().workers().wanted
+        self.shared().supervisor().wanted()
     }
 
     /// Changes the number of workers.
@@ -154,11 +154,7 @@ impl<S> Pool<S> {
     /// ```
     pub fn resize(&self, workers: usize) -> Result<(), Error> {
         let workers = builder::at_least_one(workers)?;
-        let shared = self.handle.shared.get()?;
-        let resized = shared.workers().resize(workers, &shared.task_queue);
-        // Make the watcher thread watch the new workers.
-        let _ = shared.task_queue.ring();
-        resized
+        self.handle.shared.get()?.resize(workers)
     }
 
     /// Returns the process ids of the current workers, without those that [`resize`](Pool::resize) is
@@ -167,7 +163,7 @@ impl<S> Pool<S> {
     /// # Panics
     /// Panics in a forked copy of the process that created the pool.
     pub fn worker_ids(&self) -> Vec<u32> {
-        self.shared().workers().ids()
+        self.shared().workers.ids()
     }
 
     /// Rejects new tasks. Tasks already submitted are still done.
@@ -281,7 +277,7 @@ impl<S> fmt::Debug for Pool<S> {
         let mut shown = f.debug_struct("Pool");
         match self.handle.shared.get() {
             Ok(shared) => shown
-                .field("workers", &shared.workers().ids())
+                .field("workers", &shared.workers.ids())
                 .field("outstanding", &shared.task_queue.outstanding())
                 .finish(),
             Err(_) => shown.finish_non_exhaustive(),

@@ -1,25 +1,37 @@
 //! The state shared by a pool, its watcher thread and its tasks.
 
+use std::ops::DerefMut;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use procession_engine::Deadline;
 use procession_engine::IdMap;
 use procession_engine::pool as engine;
-use procession_engine::pool::Room;
+use procession_engine::pool::supervisor::{Front, Policy, Supervisor};
+use procession_engine::pool::{Results, Room, WorkerMessage};
 
-use super::job::{Job, Outcome};
+use super::job::{Job, Outcome, Response};
 use super::job_handle::JobHandle;
-use super::worker_set::{CHECK_INTERVAL, WorkerSet};
+use super::worker::FAILURE;
+use super::workers::{WorkerConfig, Workers};
 use crate::error::{Error, TaskError};
+
+/// How often a thread that waits for memory checks whether the pool was closed.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A task's worker has nothing to clean up that a kill would prevent, and a failed initializer would fail again.
+const POLICY: Policy = Policy {
+    grace: Duration::ZERO,
+    is_final: true,
+};
 
 pub(super) struct PoolShared {
     pub(super) task_queue: engine::TaskQueue,
-    workers: Mutex<WorkerSet>,
-    /// Signalled when a task ends, if the number of pending tasks is bounded. Used with the lock of
-    /// `workers`.
-    room: Condvar,
+    pub(super) workers: Workers,
+    supervisor: Mutex<Supervisor>,
+    /// Why the pool has no workers, if it has given up.
+    broken: OnceLock<TaskError>,
     max_pending: Option<usize>,
     jobs: Mutex<IdMap<u64, Arc<Job>>>,
     last_job: AtomicU64,
@@ -49,13 +61,15 @@ impl Limits {
 impl PoolShared {
     pub(super) fn new(
         task_queue: engine::TaskQueue,
-        workers: WorkerSet,
+        wanted: usize,
+        config: WorkerConfig,
         max_pending: Option<usize>,
     ) -> PoolShared {
         PoolShared {
             task_queue,
-            workers: Mutex::new(workers),
-            room: Condvar::new(),
+            workers: Workers::new(config),
+            supervisor: Mutex::new(Supervisor::new(POLICY, wanted, Instant::now())),
+            broken: OnceLock::new(),
             max_pending,
             jobs: Mutex::default(),
             last_job: AtomicU64::new(0),
@@ -63,8 +77,48 @@ impl PoolShared {
         }
     }
 
-    pub(super) fn workers(&self) -> MutexGuard<'_, WorkerSet> {
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn supervisor(&self) -> MutexGuard<'_, Supervisor> {
+        self.supervisor
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn broken(&self) -> Option<&TaskError> {
+        self.broken.get()
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        match self.broken() {
+            Some(error) => Err(error.clone().into()),
+            None if self.supervisor().is_closed() => Err(Error::PoolClosed),
+            None => Ok(()),
+        }
+    }
+
+    /// Starts the workers that are missing.
+    pub(super) fn start_missing(&self) -> Result<(), Error> {
+        let _whole = self.workers.change();
+        while self.supervisor().is_short() {
+            self.start_worker()?;
+        }
+        Ok(())
+    }
+
+    /// Changes the number of workers. When the system cannot start so many, keeps those that did start.
+    pub(super) fn resize(&self, wanted: usize) -> Result<(), Error> {
+        self.check_open()?;
+        let whole = self.workers.change();
+        let leaving = self.supervisor().resize(wanted, &self.task_queue.busy());
+        self.workers.note_leaving(&leaving);
+        self.task_queue.dismiss_all(&leaving);
+        drop(whole);
+        let resized = self.start_missing();
+        if resized.is_err() {
+            self.supervisor().settle_for_less();
+        }
+        // Make the watcher thread watch the new workers.
+        self.ring();
+        resized
     }
 
     fn jobs(&self) -> MutexGuard<'_, IdMap<u64, Arc<Job>>> {
@@ -90,29 +144,13 @@ impl PoolShared {
         request: &[u8],
         deadline: Deadline,
     ) -> Result<Option<u64>, Error> {
-        // Hold the lock of the workers, so that no task is queued after the pool has ended.
-        let mut workers = self.workers();
-        loop {
-            workers.check_open()?;
-            if self.has_room() {
-                let weight = request.len() as u64;
-                let weight = self
-                    .task_queue
-                    .submit(engine::Task { weight, ..task }, &[request])?;
-                return Ok(Some(weight));
-            }
-            workers = match deadline.remaining() {
-                None => self
-                    .room
-                    .wait(workers)
-                    .unwrap_or_else(PoisonError::into_inner),
-                Some(left) if left.is_zero() => return Ok(None),
-                Some(left) => {
-                    let waited = self.room.wait_timeout(workers, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-        }
+        let weight = request.len() as u64;
+        let task = engine::Task { weight, ..task };
+        let most = self.max_pending.unwrap_or(usize::MAX);
+        let submitted = self
+            .task_queue
+            .submit_within(most, task, &[request], deadline);
+        submitted.map_err(|error| self.check_open().err().unwrap_or(error.into()))
     }
 
     /// Returns whether there is memory for another task when all tasks together have this weight.
@@ -129,27 +167,18 @@ impl PoolShared {
             .task_queue
             .wait_for_room(self.memory(), Deadline::after(CHECK_INTERVAL))
         {
-            self.workers().check_open()?;
+            self.check_open()?;
         }
         Ok(())
     }
 
     fn memory(&self) -> Room {
-        Room::for_workers(self.workers().wanted)
+        Room::for_workers(self.supervisor().wanted())
     }
 
     pub(super) fn has_room(&self) -> bool {
         self.max_pending
             .is_none_or(|most| self.task_queue.outstanding() < most)
-    }
-
-    /// Wakes the threads that wait for room: there may be some, or there will never be any.
-    pub(super) fn notify_room(&self) {
-        if self.max_pending.is_some() {
-            // A thread that checked before we got this lock is asleep by now.
-            drop(self.workers());
-            self.room.notify_all();
-        }
     }
 
     pub(super) fn deliver(&self, job: u64, index: u64, outcome: Outcome) {
@@ -161,7 +190,6 @@ impl PoolShared {
                 job.detach();
             }
         }
-        self.notify_room();
     }
 
     /// Ends the tasks of a job that have not started.
@@ -175,7 +203,10 @@ impl PoolShared {
     pub(super) fn cancel(&self, id: u64) -> bool {
         let cancelled = self.task_queue.cancel(id, None);
         for (_, worker) in &cancelled.running {
-            self.workers().kill(*worker);
+            self.supervisor().stop(*worker, Instant::now());
+        }
+        if !cancelled.running.is_empty() {
+            self.ring();
         }
         let running = cancelled.running.iter().map(|(index, _)| *index);
         let ended: Vec<u64> = running.chain(cancelled.withdrawn).collect();
@@ -186,19 +217,30 @@ impl PoolShared {
     }
 
     pub(super) fn close(&self) {
-        self.workers().close();
+        // In this order, so that the pool does not end before a task that was still accepted.
         self.task_queue.close();
-        self.notify_room();
-        // If this fails, the watcher still looks at least twice a second.
-        let _ = self.task_queue.ring();
+        self.supervisor().close();
+        self.ring();
     }
 
     pub(super) fn terminate(&self) {
-        let mut workers = self.workers();
-        workers.terminate();
         self.task_queue.close();
-        drop(workers);
+        self.supervisor().terminate(Instant::now());
         self.fail_all(&TaskError::PoolGone);
+        self.ring();
+    }
+
+    /// Fails the pool: there are no workers any more, and there will be none.
+    pub(super) fn give_up(&self, why: String) {
+        self.supervisor().give_up(Instant::now());
+        let error = self.broken.get_or_init(|| TaskError::NoWorkers(why));
+        self.task_queue.close();
+        self.fail_all(error);
+    }
+
+    /// Makes the watcher look at what has changed.
+    fn ring(&self) {
+        // If this fails, the watcher still looks when a task ends.
         let _ = self.task_queue.ring();
     }
 
@@ -209,7 +251,6 @@ impl PoolShared {
         for job in jobs {
             job.fail(error.clone());
         }
-        self.notify_room();
     }
 
     /// Copies the remaining results out of shared memory, after the last one has arrived.
@@ -218,5 +259,32 @@ impl PoolShared {
         for job in self.jobs().values() {
             job.detach();
         }
+    }
+}
+
+impl Results for PoolShared {
+    fn deliver(&self, job: u64, index: u64, verdict: u8, reply: WorkerMessage) {
+        let outcome = match verdict {
+            FAILURE => {
+                let reason = String::from_utf8_lossy(reply.bytes()).into_owned();
+                Err(TaskError::Undelivered(reason))
+            }
+            _ => Ok(Response::Shared(reply)),
+        };
+        PoolShared::deliver(self, job, index, outcome);
+    }
+}
+
+impl Front for PoolShared {
+    fn supervisor(&self) -> impl DerefMut<Target = Supervisor> {
+        PoolShared::supervisor(self)
+    }
+
+    fn results(&self) -> &impl Results {
+        self
+    }
+
+    fn unfinished(&self) -> usize {
+        self.task_queue.outstanding()
     }
 }

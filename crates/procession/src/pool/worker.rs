@@ -107,23 +107,42 @@ pub(super) fn work(request: WorkerRequest) -> Result<(), Failure> {
     let undelivered = |error: &dyn fmt::Display| Failure::Undelivered(error.to_string());
     let endpoint =
         WorkerEndpoint::open(&request.task_queue.name).map_err(|error| undelivered(&error))?;
-    for initializer in &request.initializers {
-        let Initializer::Request(request) = initializer else {
-            continue;
-        };
-        let response = call::run_request(request);
-        exit_if_forked_copy(&endpoint, response.is_err());
-        let response = response.map_err(Failure::Undelivered)?;
-        call::next_result::<()>(&mut &response[..]).map_err(|error| undelivered(&error))??;
+    if let Err(failure) = initialize(&endpoint, &request.initializers) {
+        endpoint
+            .report_failed_initializer(text(&failure).as_bytes())
+            .map_err(|error| undelivered(&error))?;
+        return Err(failure);
     }
     endpoint
-        .notify(RESPONSE, &[])
+        .report_ready()
         .map_err(|error| undelivered(&error))?;
     // A task's panic is reported as its error, so it is not printed.
     let done =
         panic::without_output(|| run_tasks(&endpoint, request.max_tasks.unwrap_or(u64::MAX)));
     worker_state::drop_state();
     done
+}
+
+fn initialize(endpoint: &WorkerEndpoint, initializers: &[Initializer]) -> Result<(), Failure> {
+    for initializer in initializers {
+        let Initializer::Request(request) = initializer else {
+            continue;
+        };
+        let response = call::run_request(request);
+        exit_if_forked_copy(endpoint, response.is_err());
+        let response = response.map_err(Failure::Undelivered)?;
+        call::next_result::<()>(&mut &response[..])
+            .map_err(|error| Failure::Undelivered(error.to_string()))??;
+    }
+    Ok(())
+}
+
+/// Returns what a failure says.
+pub(super) fn text(failure: &Failure) -> String {
+    match failure {
+        Failure::Panicked(panic) => panic.to_string(),
+        Failure::Undelivered(reason) => reason.clone(),
+    }
 }
 
 fn run_tasks(endpoint: &WorkerEndpoint, mut left: u64) -> Result<(), Failure> {

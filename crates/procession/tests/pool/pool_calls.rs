@@ -3,11 +3,15 @@
 use std::collections::HashSet;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use procession::{Error, Event, Pool, PutError, Queue, Task, TaskError};
+use procession::{Error, Pool, PutError, Task, TaskError};
+
+mod gate;
+
+use gate::{begun, wait_for_stop};
 
 procession::test_support!();
 
@@ -15,35 +19,8 @@ fn square(n: u64) -> u64 {
     n * n
 }
 
-/// Tasks report their start on the queue, and wait for the event.
-type Gate = (Queue<u64>, Event);
-
-static GATE: OnceLock<Gate> = OnceLock::new();
-
-fn keep(begun: Queue<u64>, stop: Event) {
-    assert!(GATE.set((begun, stop)).is_ok());
-}
-
-fn wait_for_stop(n: u64) -> u64 {
-    let (begun, stop) = GATE.get().unwrap();
-    begun.put(n).unwrap();
-    stop.wait();
-    n
-}
-
-fn gated() -> (Pool, Gate) {
-    let gate = (Queue::new().unwrap(), Event::new().unwrap());
-    let pool = Pool::builder()
-        .workers(1)
-        .initializer(keep, gate.clone())
-        .build()
-        .unwrap();
-    (pool, gate)
-}
-
-/// Returns what has started so far, when no task of the pool is running.
-fn begun((begun, _): &Gate) -> Vec<u64> {
-    std::iter::from_fn(|| begun.try_get().ok()).collect()
+fn gated() -> (Pool, gate::Gate) {
+    gate::gated(Pool::builder().workers(1))
 }
 
 struct Unpark(std::thread::Thread);

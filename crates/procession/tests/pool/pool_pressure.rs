@@ -1,42 +1,23 @@
 //! How many pending tasks a pool holds.
 
-use std::sync::OnceLock;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use procession::{Error, Event, Pool, PutError, Queue, TaskError};
+use procession::{Error, Pool, PutError, TaskError};
 use rustix::process::{Pid, Signal, kill_process};
 
+mod gate;
+
+use gate::wait_for_stop;
+
 procession::test_support!();
-
-type Gate = (Queue<u64>, Event);
-
-static GATE: OnceLock<Gate> = OnceLock::new();
-
-fn keep(begun: Queue<u64>, stop: Event) {
-    assert!(GATE.set((begun, stop)).is_ok());
-}
-
-fn wait_for_stop(n: u64) -> u64 {
-    let (begun, stop) = GATE.get().unwrap();
-    begun.put(n).unwrap();
-    stop.wait();
-    n
-}
 
 fn square(n: u64) -> u64 {
     n * n
 }
 
-fn bounded(tasks: usize) -> (Pool, Gate) {
-    let gate = (Queue::new().unwrap(), Event::new().unwrap());
-    let pool = Pool::builder()
-        .workers(1)
-        .max_pending(tasks)
-        .initializer(keep, gate.clone())
-        .build()
-        .unwrap();
-    (pool, gate)
+fn bounded(tasks: usize) -> (Pool, gate::Gate) {
+    gate::gated(Pool::builder().workers(1).max_pending(tasks))
 }
 
 #[test]

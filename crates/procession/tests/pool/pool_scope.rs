@@ -3,43 +3,19 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::time::Duration;
 
-use procession::{Event, Pool, Queue, TaskError};
+use procession::{Pool, TaskError};
 use serde::{Deserialize, Serialize};
+
+mod gate;
+
+use gate::{begun, report, wait_for_stop};
 
 procession::test_support!();
 
-type Gate = (Queue<u64>, Event);
-
-static GATE: OnceLock<Gate> = OnceLock::new();
-
-fn keep(begun: Queue<u64>, stop: Event) {
-    assert!(GATE.set((begun, stop)).is_ok());
-}
-
-fn wait_for_stop(n: u64) -> u64 {
-    let (begun, stop) = GATE.get().unwrap();
-    begun.put(n).unwrap();
-    stop.wait();
-    n
-}
-
-fn gated() -> (Pool, Gate) {
-    let gate = (Queue::new().unwrap(), Event::new().unwrap());
-    let pool = Pool::builder()
-        .workers(1)
-        .initializer(keep, gate.clone())
-        .build()
-        .unwrap();
-    (pool, gate)
-}
-
-/// Reports its start, and continues at once.
-fn report(n: u64) -> u64 {
-    GATE.get().unwrap().0.put(n).unwrap();
-    n
+fn gated() -> (Pool, gate::Gate) {
+    gate::gated(Pool::builder().workers(1))
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -109,14 +85,13 @@ fn a_state_and_borrowed_arguments_go_together() {
 
 #[test]
 fn a_scope_waits_for_tasks_that_nobody_joins() {
-    let (pool, (begun, _)) = gated();
+    let (pool, gate) = gated();
     pool.scope(|scope| {
         for n in 1..4 {
             scope.submit(report, n).unwrap();
         }
     });
-    let begun: Vec<u64> = std::iter::from_fn(|| begun.try_get().ok()).collect();
-    assert_eq!(begun, [1, 2, 3]);
+    assert_eq!(begun(&gate), [1, 2, 3]);
 }
 
 #[test]

@@ -4,10 +4,11 @@
 //! thread that takes them out.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use procession_engine::{Deadline, IdMap, sync};
+use procession_engine::pool::{Collector, Order};
+use procession_engine::{Deadline, sync};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -34,42 +35,17 @@ pub(super) enum Shape {
 
 #[derive(Debug)]
 struct State {
-    /// The number of tasks; `None` while their arguments are still being generated.
-    expected: Option<usize>,
-    arrived: usize,
-    first_failure: Option<usize>,
-    /// Whether it ended with its first failure, before all tasks had ended.
-    stopped: bool,
-    results: Results,
+    results: Collector<TaskResult>,
+    /// The values of chunks, already unpacked.
+    unpacked: VecDeque<Py<PyAny>>,
+    /// Whether a thread has begun to decode all results at once, and whether it has ended.
+    collected: bool,
+    decoded: bool,
     /// Set when the results are complete and the callbacks have run.
     announced: bool,
     /// Set at the next change. Created by the first thread that has to wait.
     changed: Option<Arc<sync::Event>>,
     waiting: bool,
-}
-
-#[derive(Debug)]
-enum Results {
-    /// The result of the only task.
-    Single(Option<TaskResult>),
-    /// The results of all tasks, by index.
-    List(Vec<Option<TaskResult>>),
-    Stream(Box<Stream>),
-}
-
-/// Results that an iterator takes out one by one.
-#[derive(Debug, Default)]
-struct Stream {
-    /// Results that arrived before their predecessors, by index.
-    early: IdMap<usize, TaskResult>,
-    next: usize,
-    /// Results that are next, and the values of chunks already unpacked.
-    ready: VecDeque<TaskResult>,
-    unpacked: VecDeque<Py<PyAny>>,
-    /// The error that follows after this many results, in any order.
-    last: Option<(usize, TaskResult)>,
-    /// The number of tasks whose results were taken out. It limits a bounded `imap`.
-    consumed: usize,
 }
 
 /// The result of a job that threads can use without the interpreter.
@@ -92,19 +68,15 @@ impl Job {
         expected: Option<usize>,
         has_callbacks: bool,
     ) -> Job {
-        let results = match (shape, expected) {
-            (Shape::Single, Some(1)) => Results::Single(None),
-            (Shape::Single | Shape::List, _) => {
-                Results::List((0..expected.unwrap_or(0)).map(|_| None).collect())
-            }
-            (Shape::Ordered | Shape::Unordered, _) => Results::Stream(Box::default()),
+        let order = match shape {
+            Shape::Unordered => Order::Completion,
+            _ => Order::Tasks,
         };
         let state = State {
-            expected,
-            arrived: 0,
-            first_failure: None,
-            stopped: false,
-            results,
+            results: Collector::new(order, expected),
+            unpacked: VecDeque::new(),
+            collected: false,
+            decoded: false,
             announced: false,
             changed: None,
             waiting: false,
@@ -123,75 +95,45 @@ impl Job {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns whether an iterator takes its results one by one.
+    fn streams(&self) -> bool {
+        matches!(self.shape, Shape::Ordered | Shape::Unordered)
+    }
+
     /// Stores the result of task `index`. Returns true if that completed the job.
     pub(super) fn set_result(&self, index: usize, result: TaskResult) -> bool {
-        let mut state = self.state();
-        if state.stopped {
-            return false;
-        }
         let failed = result.kind() == ResultKind::Failed;
-        let stops = failed && self.fails_fast.load(Ordering::Relaxed);
-        let streams = match &mut state.results {
-            Results::Single(place @ None) if index == 0 => {
-                *place = Some(result);
-                false
-            }
-            Results::Single(_) => return false,
-            Results::List(list) => match list.get_mut(index) {
-                Some(place @ None) => {
-                    *place = Some(result);
-                    false
-                }
-                _ => return false,
-            },
-            Results::Stream(stream) if stops => {
-                stream.end_with(result);
-                true
-            }
-            Results::Stream(stream) => {
-                stream.add(index, result, self.shape == Shape::Ordered);
-                true
-            }
+        let mut state = self.state();
+        let is_new = match failed && self.fails_fast.load(Ordering::Relaxed) {
+            true => state.results.cut_by(result),
+            false => state.results.put(index, result, failed),
         };
-        state.arrived += 1;
-        if stops {
-            state.stopped = true;
-            state.expected = Some(state.arrived);
-        }
-        if failed {
-            state.first_failure.get_or_insert(index);
-        }
-        state.add_last();
-        let complete = state.expected == Some(state.arrived);
-        if streams {
-            state.notify_waiter();
-        }
-        complete
+        is_new && self.note_change(state)
     }
 
     /// Stores the error that ends the results of `index` tasks. Returns true if that completed the job.
     pub(super) fn set_last_error(&self, index: usize, result: TaskResult) -> bool {
-        if self.shape == Shape::Unordered {
-            let mut state = self.state();
-            if let Some(stream) = state.stream() {
-                stream.last = Some((index, result));
-            }
-            state.add_last();
+        let mut state = self.state();
+        state.results.put_last(index, result) && self.note_change(state)
+    }
+
+    /// Wakes a thread that takes results one by one. Returns whether the job is complete.
+    fn note_change(&self, mut state: MutexGuard<'_, State>) -> bool {
+        if self.streams() {
             state.notify_waiter();
-            return state.expected == Some(state.arrived);
         }
-        self.set_result(index, result)
+        state.results.is_complete()
     }
 
     /// Sets the number of tasks. Returns true if that completed the job.
     pub(super) fn expect(&self, expected: usize) -> bool {
         let mut state = self.state();
-        if state.stopped || self.given_up.load(Ordering::Relaxed) {
+        if state.results.is_cut() || self.given_up.load(Ordering::Relaxed) {
             return false;
         }
-        state.expected = Some(expected);
+        state.results.expect(expected);
         state.notify_waiter();
-        state.arrived == expected
+        state.results.is_complete()
     }
 
     /// Stops submission: the job is about to fail.
@@ -208,34 +150,23 @@ impl Job {
 
     #[cold]
     fn has_failed(&self) -> bool {
-        self.state().stopped
+        self.state().results.is_cut()
     }
 
     /// Reduces the number of tasks. The removed ones are not submitted yet.
     pub(super) fn reduce_to(&self, tasks: usize) {
-        let mut state = self.state();
-        if state.stopped {
-            return;
-        }
-        state.expected = Some(tasks);
-        if let Results::List(list) = &mut state.results {
-            list.truncate(tasks);
-        }
+        self.state().results.expect(tasks);
     }
 
     /// Returns whether it has all results.
     pub(super) fn is_complete(&self) -> bool {
-        let state = self.state();
-        state.expected == Some(state.arrived)
+        self.state().results.is_complete()
     }
 
     /// Returns whether a waiting thread can take something out.
     fn has_output(&self) -> bool {
-        let mut state = self.state();
-        state.announced
-            || state
-                .stream()
-                .is_some_and(|stream| !stream.ready.is_empty())
+        let state = self.state();
+        state.announced || self.streams() && state.results.has_next()
     }
 
     /// Lets waiting threads take the results out.
@@ -247,80 +178,18 @@ impl Job {
 
     /// Fails every task without a result. Returns true if that completed the job.
     pub(super) fn fail_rest(&self, error: &Py<PyAny>, py: Python<'_>) -> bool {
-        let result = || TaskResult::from_object(ResultKind::Failed, error.clone_ref(py));
+        let failure = || TaskResult::from_object(ResultKind::Failed, error.clone_ref(py));
         self.give_up();
         let mut state = self.state();
-        if state.expected == Some(state.arrived) {
-            return false;
+        let was_open = state.results.fail_rest(failure);
+        if was_open {
+            state.notify_waiter();
         }
-        let open = match &mut state.results {
-            Results::Single(place) => {
-                *place = Some(result());
-                Some(0)
-            }
-            Results::List(list) => {
-                let open = list.iter().position(Option::is_none);
-                if let Some(open) = open {
-                    list[open] = Some(result());
-                }
-                open
-            }
-            Results::Stream(stream) => {
-                stream.end_with(result());
-                None
-            }
-        };
-        if let Some(open) = open {
-            state.first_failure.get_or_insert(open);
-        }
-        state.arrived = state.expected.unwrap_or(state.arrived + 1);
-        state.expected = Some(state.arrived);
-        state.notify_waiter();
-        true
-    }
-}
-
-impl Stream {
-    fn add(&mut self, index: usize, result: TaskResult, in_order: bool) {
-        if !in_order {
-            self.ready.push_back(result);
-            return;
-        }
-        self.early.insert(index, result);
-        while let Some(result) = self.early.remove(&self.next) {
-            self.ready.push_back(result);
-            self.next += 1;
-        }
-    }
-
-    /// Ends the iteration with an error, after the results that have arrived.
-    fn end_with(&mut self, error: TaskResult) {
-        let mut early: Vec<_> = self.early.drain().collect();
-        early.sort_by_key(|(index, _)| *index);
-        self.ready
-            .extend(early.into_iter().map(|(_, result)| result));
-        self.ready.push_back(error);
+        was_open
     }
 }
 
 impl State {
-    fn add_last(&mut self) {
-        let arrived = self.arrived;
-        let Some(stream) = self.stream() else { return };
-        if let Some((index, result)) = stream.last.take_if(|(index, _)| *index == arrived) {
-            stream.ready.push_back(result);
-            self.arrived += 1;
-            self.first_failure.get_or_insert(index);
-        }
-    }
-
-    fn stream(&mut self) -> Option<&mut Stream> {
-        match &mut self.results {
-            Results::Stream(stream) => Some(stream),
-            _ => None,
-        }
-    }
-
     fn notify_waiter(&mut self) {
         if std::mem::take(&mut self.waiting)
             && let Some(changed) = &self.changed
@@ -350,6 +219,21 @@ impl State {
 pub struct PoolJob(pub(super) Arc<Job>, pub(super) Arc<Jobs>);
 
 impl PoolJob {
+    /// Creates a job. Its `begin` opens it.
+    pub(super) fn create(
+        jobs: &Arc<Jobs>,
+        shape: Shape,
+        expected: Option<usize>,
+        has_callbacks: bool,
+    ) -> PyResult<PoolJob> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+
+        jobs.check_here()?;
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let job = Arc::new(Job::new(number, shape, expected, has_callbacks));
+        Ok(PoolJob(job, jobs.clone()))
+    }
+
     /// Waits until `check` returns something. Returns `None` if the timeout passed first.
     fn wait_until<T>(
         &self,
@@ -402,21 +286,16 @@ impl PoolJob {
     }
 
     fn collect<'py>(&self, py: Python<'py>) -> (bool, Py<PyAny>) {
-        let (results, failure) = {
-            let mut state = self.0.state();
-            let taken = std::mem::replace(&mut state.results, Results::Single(None));
-            (taken, state.first_failure)
-        };
-        let one = |result: Option<TaskResult>| {
-            result.map_or_else(|| Err(lost(py)), |result| result.decode(py))
-        };
-        let decoded = match (results, failure) {
-            (Results::Single(result), _) => one(result),
-            (Results::List(results), Some(failed)) => {
-                one(results.into_iter().nth(failed).flatten())
-            }
-            (Results::List(results), None) => join_results(py, results),
-            (Results::Stream(_), _) => Err(lost(py)),
+        let left = Collector::new(Order::Tasks, Some(0));
+        let mut results = std::mem::replace(&mut self.0.state().results, left);
+        let decoded = match results.take_failure() {
+            _ if self.0.streams() => Err(lost(py)),
+            Some(failure) => failure.decode(py),
+            None if self.0.shape == Shape::List => join_results(py, results),
+            None => match results.take() {
+                Some((_, result)) => result.decode(py),
+                None => Err(lost(py)),
+            },
         };
         match decoded {
             Ok(value) => (true, value.unbind()),
@@ -434,11 +313,11 @@ fn lost(py: Python<'_>) -> Bound<'_, PyAny> {
 
 fn join_results<'py>(
     py: Python<'py>,
-    results: Vec<Option<TaskResult>>,
+    mut results: Collector<TaskResult>,
 ) -> Result<Bound<'py, PyAny>, Bound<'py, PyAny>> {
     let list = PyList::empty(py);
     let raised = |error: PyErr| error.into_value(py).into_bound(py).into_any();
-    for result in results.into_iter().flatten() {
+    while let Some((_, result)) = results.take() {
         let many = result.kind() == ResultKind::Many;
         if many && wire::decode_into(result.bytes(), &list).map_err(raised)? {
             continue;
@@ -483,7 +362,7 @@ impl PoolJob {
     /// Returns the number of tasks, None while it is unknown, and the number of results.
     fn progress(&self) -> (Option<usize>, usize) {
         let state = self.0.state();
-        (state.expected, state.arrived)
+        (state.results.expected(), state.results.count())
     }
 
     /// Returns whether the results are complete and the callbacks have run.
@@ -503,13 +382,38 @@ impl PoolJob {
         self.0.announce();
     }
 
+    /// Waits until `ready`, and sets the outcome. Returns False if the timeout passed first.
+    #[pyo3(signature = (result, timeout=None))]
+    fn get(
+        &self,
+        py: Python<'_>,
+        result: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<bool> {
+        let is_ready = self.wait(py, timeout)?;
+        if is_ready {
+            self.set_outcome(py, result)?;
+        }
+        Ok(is_ready)
+    }
+
     /// Moves the results to the attribute `_outcome` of `result`: whether the job succeeded, and its value or exception.
+    /// The first thread decodes them, and the others wait for it.
     ///
     /// The job must be complete. This is one native call, so that no exception of a signal handler can lose the results.
     /// They do not stay here, because an exception refers to its frames, and these refer to the job. Such a cycle must be
     /// in Python objects, where the collector can find it.
     fn set_outcome(&self, py: Python<'_>, result: &Bound<'_, PyAny>) -> PyResult<()> {
-        result.setattr(intern!(py, "_outcome"), self.collect(py))
+        let is_first = !std::mem::replace(&mut self.0.state().collected, true);
+        if is_first {
+            let set = result.setattr(intern!(py, "_outcome"), self.collect(py));
+            let mut state = self.0.state();
+            state.decoded = true;
+            state.notify_waiter();
+            return set;
+        }
+        self.wait_until(py, None, |state| state.decoded.then_some(()))
+            .map(drop)
     }
 
     /// Returns the next result of an iterator, or a [`NoValue`].
@@ -523,17 +427,12 @@ impl PoolJob {
         let no_value = |error, ended| Ok(Py::new(py, NoValue { error, ended })?.into_any());
         loop {
             let found = self.wait_until(py, timeout, |state| {
-                let stream = state.stream()?;
-                if let Some(value) = stream.unpacked.pop_front() {
+                if let Some(value) = state.unpacked.pop_front() {
                     return Some(Found::Unpacked(value));
                 }
-                match stream.ready.pop_front() {
-                    Some(result) => {
-                        stream.consumed += 1;
-                        Some(Found::TaskResult(result))
-                    }
-                    None if state.expected == Some(state.arrived) => Some(Found::End),
-                    None => None,
+                match state.results.take() {
+                    Some((_, result)) => Some(Found::TaskResult(result)),
+                    None => state.results.is_complete().then_some(Found::End),
                 }
             })?;
             let result = match found {
@@ -551,9 +450,7 @@ impl PoolJob {
                     for value in values.try_iter()? {
                         unpacked.push_back(value?.unbind());
                     }
-                    if let Some(stream) = self.0.state().stream() {
-                        stream.unpacked.append(&mut unpacked);
-                    }
+                    self.0.state().unpacked.append(&mut unpacked);
                 }
             }
         }
@@ -571,7 +468,7 @@ impl PoolJob {
 
     /// Returns the number of tasks whose results were taken out.
     fn consumed(&self) -> usize {
-        self.0.state().stream().map_or(0, |stream| stream.consumed)
+        self.0.state().results.taken()
     }
 }
 

@@ -1,12 +1,12 @@
 //! The jobs of a pool: which are open, which have finished, and whose callbacks are due.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use procession_engine::IdMap;
-use procession_engine::pool::{Event, TaskQueue};
+use procession_engine::pool::{Results, TaskQueue, WorkerMessage};
 use procession_engine::{ProcId, process};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::intern;
@@ -82,27 +82,10 @@ impl Jobs {
         let _ = self.queue.set(Arc::downgrade(queue));
     }
 
-    /// Stores the result in an event. Returns any other event.
-    pub(super) fn handle_result(&self, event: Event) -> Option<Event> {
-        match event {
-            Event::Result {
-                job,
-                index,
-                verdict,
-                reply,
-            } => {
-                let result = TaskResult::from_reply(ResultKind::from_byte(verdict), reply);
-                self.set_result(job, index, result);
-                None
-            }
-            other => Some(other),
-        }
-    }
-
     /// Receives results for a moment, until `is_done`.
     pub(super) fn assist(&self, is_done: impl Fn() -> bool) {
         if let Some(queue) = self.queue.get().and_then(Weak::upgrade) {
-            queue.assist(is_done, |event| drop(self.handle_result(event)));
+            queue.assist(is_done, self);
         }
     }
 
@@ -184,12 +167,19 @@ impl Jobs {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        lock(&self.open).is_empty()
+    pub(super) fn len(&self) -> usize {
+        lock(&self.open).len()
     }
 
     pub(super) fn has_finished(&self) -> bool {
         !lock(&self.finished).is_empty()
+    }
+}
+
+impl Results for Jobs {
+    fn deliver(&self, job: u64, index: u64, verdict: u8, reply: WorkerMessage) {
+        let result = TaskResult::from_reply(ResultKind::from_byte(verdict), reply);
+        self.set_result(job, index, result);
     }
 }
 
@@ -252,7 +242,6 @@ impl PoolJobs {
         expected: Option<usize>,
         has_callbacks: bool,
     ) -> PyResult<PoolJob> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
         let shape = match shape {
             "single" => Shape::Single,
             "list" => Shape::List,
@@ -264,10 +253,7 @@ impl PoolJobs {
                 )));
             }
         };
-        self.0.check_here()?;
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let job = Arc::new(Job::new(number, shape, expected, has_callbacks));
-        Ok(PoolJob(job, self.0.clone()))
+        PoolJob::create(&self.0, shape, expected, has_callbacks)
     }
 
     /// Stores a result that is an object of this process.
@@ -349,7 +335,7 @@ impl PoolJobs {
 
     /// Returns the number of open jobs.
     fn __len__(&self) -> usize {
-        lock(&self.0.open).len()
+        self.0.len()
     }
 
     /// Removes the jobs that finished since the last call from the dict of results, and the references to the pool from

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`jobs`], [`job`], [`result`] | the open jobs of a pool, one job, one result; of process and thread pools |
 //! | [`task_queue`], [`chunks`] | the submitting side of a process pool |
+//! | [`supervisor`] | what a process pool does about its workers |
 //! | [`payload`], [`buffer_cache`] | what a task carries |
 //! | [`worker`], [`functions`], [`snapshot`], [`errors`] | the worker's side |
 
@@ -18,6 +19,7 @@ mod jobs;
 mod payload;
 mod result;
 mod snapshot;
+mod supervisor;
 mod task_queue;
 mod worker;
 
@@ -25,5 +27,6 @@ pub use chunks::PoolRemainder;
 pub use job::{NoValue, PoolJob};
 pub use jobs::PoolJobs;
 pub use payload::PoolFunction;
+pub use supervisor::PoolSupervisor;
 pub use task_queue::PoolTaskQueue;
 pub use worker::PoolWorker;

@@ -4,16 +4,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use procession_engine::error::GetError;
-use procession_engine::pool::{Event, Room, Task, TaskQueue};
-use procession_engine::{Deadline, Error, ObjectRef, ProcId};
-use pyo3::exceptions::{PyException, PyValueError};
+use procession_engine::pool::{Room, Task, TaskQueue};
+use procession_engine::{Deadline, ObjectRef};
+use pyo3::exceptions::PyException;
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyIterator, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyIterator};
 
 use super::chunks::{Chunks, PoolRemainder, are_small, have_common_parts, next_chunk};
 use super::functions;
-use super::job::PoolJob;
+use super::job::{PoolJob, Shape};
 use super::jobs::{Jobs, PoolJobs};
 use super::payload::{self, EncodedFunction, HEAVY, Kind, PoolFunction, TaskPolicy, Weight};
 use super::result::{ResultKind, TaskResult};
@@ -22,17 +22,14 @@ use crate::support::errors::raise;
 /// A smaller task of a single call counts as weightless, in bytes: keeping its arguments would use as much memory.
 const SMALL: usize = 1024;
 
-/// `next_event` returns at least this often while there are finished jobs to forget.
-const FORGET_INTERVAL: Duration = Duration::from_millis(50);
-
 /// The submitting side of a process pool.
 #[pyclass(frozen, module = "procession._native")]
 #[derive(Debug)]
 pub struct PoolTaskQueue {
-    queue: Arc<TaskQueue>,
-    jobs: Arc<Jobs>,
-    /// Set when no more jobs will be opened. `next_event` then returns when the last one ends.
-    closing: AtomicBool,
+    pub(super) queue: Arc<TaskQueue>,
+    pub(super) jobs: Arc<Jobs>,
+    /// Set by the supervisor, which then looks at the tasks only when it is woken.
+    pub(super) has_given_up: Arc<AtomicBool>,
     /// The function of the last call, which is often the same in the next one.
     last: Mutex<Option<(Py<PyAny>, EncodedFunction)>>,
     workers: usize,
@@ -68,6 +65,10 @@ impl PoolTaskQueue {
             Ok(weight) => {
                 if !Room::is_light(weight) {
                     self.is_heavy.store(true, Ordering::Relaxed);
+                }
+                if self.has_given_up.load(Ordering::Relaxed) {
+                    // If memory is short, the watcher still wakes up at intervals.
+                    let _ = self.queue.ring();
                 }
                 Ok(())
             }
@@ -148,58 +149,6 @@ impl PoolTaskQueue {
         drop(replaced);
         Ok(Vec::new())
     }
-
-    fn wait_for_event(&self, watch: &[ProcId], deadline: Deadline) -> Result<Event, GetError> {
-        loop {
-            let until = match self.jobs.has_finished() {
-                true => deadline.min(Deadline::after(FORGET_INTERVAL)),
-                false => deadline,
-            };
-            if let Some(event) = self
-                .jobs
-                .handle_result(self.queue.next_event(until, watch)?)
-            {
-                return Ok(event);
-            }
-            if self.closing.load(Ordering::Relaxed) && self.jobs.is_empty() {
-                return Ok(Event::Rung);
-            }
-        }
-    }
-}
-
-fn event_tuple<'py>(py: Python<'py>, event: Event) -> PyResult<Bound<'py, PyTuple>> {
-    match event {
-        Event::Rung | Event::Result { .. } => ("woken",).into_pyobject(py),
-        Event::Gone(worker) => ("gone", worker.as_u32()).into_pyobject(py),
-        Event::Notice {
-            worker,
-            verdict,
-            reply,
-        } => {
-            let bytes = PyBytes::new(py, reply.bytes());
-            ("notice", worker.as_u32(), verdict, bytes).into_pyobject(py)
-        }
-        Event::Overdue {
-            job,
-            index,
-            item,
-            ran,
-            limit,
-            worker,
-        } => {
-            let times = (ran.as_secs_f64(), limit.as_secs_f64());
-            ("overdue", job, index, item, times, worker.as_u32()).into_pyobject(py)
-        }
-        Event::Abandoned { job, index } => ("abandoned", job, index).into_pyobject(py),
-        Event::Refused { job, index, error } => {
-            ("refused", job, index, raise(error).into_value(py)).into_pyobject(py)
-        }
-    }
-}
-
-fn owner(raw: u32) -> PyResult<ProcId> {
-    ProcId::from_u32(raw).ok_or_else(|| raise(Error::BadHandle))
 }
 
 #[pymethods]
@@ -213,7 +162,7 @@ impl PoolTaskQueue {
         Ok(PoolTaskQueue {
             queue,
             jobs: jobs.0.clone(),
-            closing: AtomicBool::new(false),
+            has_given_up: Arc::default(),
             last: Mutex::new(None),
             workers,
             room: Room::for_workers(workers),
@@ -237,24 +186,21 @@ impl PoolTaskQueue {
             .collect()
     }
 
-    /// Submits `function(*args, **kwds)` as the only task of a job.
+    /// Submits `function(*args, **kwds)` as the only task of a new job, which becomes the attribute `_handle` of `result`.
     ///
-    /// Returns False, and does not open the job, if there is no room. Submit the call with `submit_next` then.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what one call of apply is made of"
-    )]
+    /// `policy` is the time limit, the retries, and whether the job has callbacks. Returns False, and creates no job, if
+    /// there is no room. Submit the call with `submit_next` then.
     fn submit_call(
         &self,
-        result: (Bound<'_, PyAny>, Bound<'_, PyDict>),
-        job: &PoolJob,
+        result: Bound<'_, PyAny>,
+        results: Bound<'_, PyDict>,
         function: &Bound<'_, PyAny>,
         args: &Bound<'_, PyAny>,
         kwds: &Bound<'_, PyAny>,
-        timeout: Option<f64>,
-        retries: u32,
+        policy: (Option<f64>, u32, bool),
     ) -> PyResult<bool> {
         let py = function.py();
+        let (timeout, retries, has_callbacks) = policy;
         let policy = TaskPolicy::new(timeout, retries)?;
         let mut payload = Vec::with_capacity(160);
         let mut attachments = Vec::new();
@@ -263,7 +209,11 @@ impl PoolTaskQueue {
         if !fits {
             return Ok(false);
         }
-        self.with_job(py, &result, job, || {
+        let job = PoolJob::create(&self.jobs, Shape::Single, Some(1), has_callbacks)?;
+        let job = Bound::new(py, job)?;
+        result.setattr(intern!(py, "_handle"), &job)?;
+        let job = job.get();
+        self.with_job(py, &(result, results), job, || {
             let encoded = if is_function {
                 self.begin_call(function, &mut payload)
                     .and_then(|function_attachments| {
@@ -369,73 +319,10 @@ impl PoolTaskQueue {
         py.detach(|| self.queue.wait_for_room(self.room, deadline))
     }
 
-    /// Stores results until an event of another kind happens, and returns that as a tuple.
-    ///
-    /// Returns None after `timeout` seconds, or when there are finished jobs to forget.
-    fn next_event<'py>(
-        &self,
-        py: Python<'py>,
-        workers: Vec<u32>,
-        timeout: Option<f64>,
-    ) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        let workers = workers
-            .into_iter()
-            .map(owner)
-            .collect::<PyResult<Vec<_>>>()?;
-        let deadline = crate::support::blocking::deadline(true, timeout)?;
-        match py.detach(|| self.wait_for_event(&workers, deadline)) {
-            Ok(event) => event_tuple(py, event).map(Some),
-            Err(GetError::Empty | GetError::Interrupted) => Ok(None),
-            Err(GetError::Failed(error)) => Err(raise(error)),
-            Err(error @ GetError::Closed) => Err(PyValueError::new_err(error.to_string())),
-        }
-    }
-
-    /// Takes the tasks of a dead worker back: (job, index, item, whether it will be repeated).
-    fn recover_tasks_of(
-        &self,
-        py: Python<'_>,
-        worker: u32,
-    ) -> PyResult<Vec<(u64, u64, u64, bool)>> {
-        let worker = owner(worker)?;
-        let lost = py.detach(|| self.queue.lost_by(worker));
-        Ok(lost
-            .into_iter()
-            .map(|lost| (lost.job, lost.index, lost.item, lost.repeated))
-            .collect())
-    }
-
-    /// Takes tasks back. Returns the numbers of those that had not started, and (number, worker) of those that run.
-    #[pyo3(signature = (job, index=None))]
-    fn cancel(&self, job: u64, index: Option<u64>) -> (Vec<u64>, Vec<(u64, u32)>) {
-        if index.is_none()
-            && let Some(job) = self.jobs.job(job)
-        {
-            // First, since the feeder finds room as soon as the tasks of the job are gone.
-            job.give_up();
-        }
-        let cancelled = self.queue.cancel(job, index);
-        let running = cancelled.running.into_iter();
-        (
-            cancelled.withdrawn,
-            running
-                .map(|(index, owner)| (index, owner.as_u32()))
-                .collect(),
-        )
-    }
-
     /// Takes back the tasks of all jobs that have not started. The jobs are about to fail.
     fn withdraw_all(&self, py: Python<'_>) {
         self.jobs.give_up_all();
         py.detach(|| self.queue.withdraw_all());
-    }
-
-    /// Makes workers exit: now if they have no task, otherwise after it.
-    fn release_workers(&self, workers: Vec<u32>) -> PyResult<()> {
-        let workers = workers.into_iter().map(owner);
-        self.queue
-            .dismiss_all(&workers.collect::<PyResult<Vec<_>>>()?);
-        Ok(())
     }
 
     /// Returns how many unclaimed tasks are in shared memory, and how many wait outside of it.
@@ -446,33 +333,6 @@ impl PoolTaskQueue {
     /// Returns whether there are results, or other messages of workers, that were not received.
     fn has_results(&self) -> bool {
         self.queue.has_messages()
-    }
-
-    /// Returns the number of tasks that have not ended.
-    fn outstanding(&self) -> usize {
-        self.queue.outstanding()
-    }
-
-    /// Makes `next_event` return.
-    fn wake_watcher(&self) {
-        // If memory is short, the watcher still wakes up at intervals.
-        let _ = self.queue.ring();
-    }
-
-    /// Announces that no more jobs will be opened.
-    fn no_more_jobs(&self) {
-        self.closing.store(true, Ordering::Relaxed);
-        self.wake_watcher();
-    }
-
-    /// Shuts the workers down when all tasks are claimed.
-    fn shutdown_workers(&self) {
-        self.queue.close();
-    }
-
-    /// Announces that the pool has no workers any more, and will get none.
-    fn no_more_workers(&self, py: Python<'_>) {
-        py.detach(|| self.queue.over());
     }
 }
 

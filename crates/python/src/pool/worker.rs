@@ -254,9 +254,15 @@ impl PoolWorker {
         (started != self.ended.load(Ordering::Relaxed)).then_some(started)
     }
 
-    /// Sends the pool a notice that belongs to no task.
-    fn notify(&self, kind: u8, data: &[u8]) -> PyResult<()> {
-        self.endpoint.notify(kind, &[data]).map_err(put_error)
+    /// Tells the pool that this worker can work.
+    fn report_ready(&self) -> PyResult<()> {
+        self.endpoint.report_ready().map_err(put_error)
+    }
+
+    /// Tells the pool why the initializer failed.
+    fn report_failed_initializer(&self, reason: &[u8]) -> PyResult<()> {
+        let sent = self.endpoint.report_failed_initializer(reason);
+        sent.map_err(put_error)
     }
 
     /// Returns whether this process is the worker. A copy, forked by a task or by the initializer, is not.

@@ -21,7 +21,17 @@ from .lazy_thread import LazyThread
 from .results import report_failed_callback
 from .stdlib_attributes import Handler
 
-__all__ = ["CLOSE", "INIT", "RUN", "TERMINATE", "PoolBackend", "cancelled", "remaining", "warn"]
+__all__ = [
+    "CLOSE",
+    "INIT",
+    "RUN",
+    "TERMINATE",
+    "PoolBackend",
+    "cancelled",
+    "remaining",
+    "usable_processors",
+    "warn",
+]
 
 INIT = "INIT"
 RUN = "RUN"
@@ -45,7 +55,6 @@ class PoolBackend(ABC):
         # For arguments that exist already and wait for memory.
         self.deferred = Feeder(self, self.jobs, self.job_ended, "PoolArguments")
         self.pid = os.getpid()
-        self.replaces = True
         self._handlers: dict[str, Handler] = {}
         self._callback_thread = LazyThread("PoolCallbacks", self._deliver)
 
@@ -57,7 +66,7 @@ class PoolBackend(ABC):
     def call(
         self, result: Any, function: Any, args: Any, kwds: Any, timeout: float | None, retries: int
     ) -> None:
-        """Open the job of a result and submit its single task."""
+        """Create and open the job of a result, and submit its single task."""
 
     @abstractmethod
     def chunks(self, items: int, chunksize: int | None) -> int:
@@ -122,9 +131,9 @@ class PoolBackend(ABC):
     def job_ended(self) -> None:
         """Called when a job has ended in one of the pool's own threads."""
 
+    @abstractmethod
     def stop_replacing(self) -> None:
         """Start no more workers: the program is about to end them itself."""
-        self.replaces = False
 
     def wait_until_done(self, timeout: float | None) -> None:
         """Wait until a closed pool has finished its tasks, for at most `timeout` seconds."""
@@ -222,3 +231,9 @@ def cancelled() -> BaseException:
     from concurrent.futures import CancelledError
 
     return CancelledError("this task was cancelled")
+
+
+def usable_processors() -> int:
+    """Return the number of processors that this process may use, as far as Python knows it."""
+    count = getattr(os, "process_cpu_count", os.cpu_count)
+    return count() or 1

@@ -24,6 +24,8 @@ from ..errors import TimeoutError
 if TYPE_CHECKING:
     from typing import Self
 
+    from procession._native import PoolJob
+
     from .backend import PoolBackend
 
     class Pool(Protocol):
@@ -32,34 +34,51 @@ if TYPE_CHECKING:
         _backend: PoolBackend
 
 
-_Lock = threading.Lock
 _T = TypeVar("_T")
 
-__all__ = ["ApplyResult", "IMapIterator", "IMapUnorderedIterator", "MapResult", "report_failed_callback"]
+__all__ = [
+    "ApplyResult",
+    "IMapIterator",
+    "IMapUnorderedIterator",
+    "MapResult",
+    "awaited",
+    "report_failed_callback",
+]
 
 
 class _Job:
     """A job of a pool: what all kinds of results share."""
 
     _pool: Pool | None
+    # The job, from its creation on. A call's job is created when it is submitted.
+    _handle: PoolJob = None  # type: ignore[assignment]
     # Kept alive as long as there may be tasks that need it.
     _function: Any = None
 
+    # What the job yields: one value, a list, or values one by one.
+    _shape: str
     # Whether the function is called for each item of an iterable, or once.
     has_items = True
 
-    def _prepare(
-        self, pool: Pool, func: Callable[..., Any] | None, shape: str, expected: int | None, delivered: bool
-    ) -> None:
+    def _prepare(self, pool: Pool, func: Callable[..., Any] | None) -> None:
         self._pool = pool
-        self._backend = backend = pool._backend
+        self._backend = pool._backend
         self.name: str = getattr(func, "__qualname__", None) or repr(func)
+
+    def _create(self, expected: int | None, delivered: bool = False, fail_fast: bool = False) -> None:
+        """Create the job of so many tasks. With `delivered`, its callbacks run when it is done."""
         # As in the stdlib, an empty job calls no callback.
-        self._handle = backend.jobs.create(shape, expected, delivered and expected != 0)
-        self._job: int = self._handle.number
+        self._handle = self._backend.jobs.create(self._shape, expected, delivered and expected != 0)
+        if fail_fast:
+            self._handle.fail_fast()
 
     def _begin(self) -> None:
         self._handle.begin(self, self._backend.cache)
+
+    @property
+    def _job(self) -> int:
+        """The number of the job."""
+        return self._handle.number
 
     @property
     def _cache(self) -> dict[int, Any]:
@@ -96,7 +115,8 @@ class ApplyResult(_Job, Generic[_T]):
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> None:
-        self._set_up(pool, None, callback, error_callback, 1)
+        self._set_up(pool, None, callback, error_callback)
+        self._create(1, self.is_delivered())
         self._begin()
 
     @classmethod
@@ -106,11 +126,10 @@ class ApplyResult(_Job, Generic[_T]):
         func: Callable[..., Any],
         callback: Callable[[Any], object] | None,
         error_callback: Callable[[BaseException], object] | None,
-        expected: int = 1,
     ) -> Any:
-        """Make the result of `expected` tasks that are about to be submitted."""
+        """Make the result of a job that is about to be created and submitted."""
         result = cls.__new__(cls)
-        result._set_up(pool, func, callback, error_callback, expected)
+        result._set_up(pool, func, callback, error_callback)
         return result
 
     def _set_up(
@@ -119,16 +138,16 @@ class ApplyResult(_Job, Generic[_T]):
         func: Callable[..., Any] | None,
         callback: Callable[[Any], object] | None,
         error_callback: Callable[[BaseException], object] | None,
-        expected: int,
     ) -> None:
-        self._decoding = _Lock()
-        if callback is None and error_callback is None:
-            self._prepare(pool, func, self._shape, expected, False)
-            return
-        self._callback = callback
-        self._error_callback = error_callback
-        self._prepare(pool, func, self._shape, expected, True)
-        self._backend.start_callback_thread()
+        self._prepare(pool, func)
+        if callback is not None or error_callback is not None:
+            self._callback = callback
+            self._error_callback = error_callback
+            self._backend.start_callback_thread()
+
+    def is_delivered(self) -> bool:
+        """Return whether it has callbacks."""
+        return self._callback is not None or self._error_callback is not None
 
     def ready(self) -> bool:
         """Return whether the call is done and its callback has run."""
@@ -150,7 +169,7 @@ class ApplyResult(_Job, Generic[_T]):
         Raises TimeoutError if it is not done within `timeout` seconds, WorkerDied if its worker died, and
         `concurrent.futures.CancelledError` if it was cancelled.
         """
-        if not self._handle.wait(timeout):
+        if not self._handle.get(self, timeout):
             raise TimeoutError
         success, value = self._decoded()
         if success:
@@ -162,10 +181,9 @@ class ApplyResult(_Job, Generic[_T]):
             del value
 
     def _decoded(self) -> tuple[bool, Any]:
-        with self._decoding:
-            if self._outcome is None:
-                self._handle.set_outcome(self)
-            return self._outcome  # type: ignore[return-value]
+        if self._outcome is None:
+            self._handle.set_outcome(self)
+        return self._outcome  # type: ignore[return-value]
 
     @property
     def _event(self) -> _Done:
@@ -239,7 +257,8 @@ class MapResult(ApplyResult[list[_T]]):
     ) -> None:
         self._measure(length, chunksize)
         self._is_of_lists = True
-        self._set_up(pool, None, callback, error_callback, -(-length // chunksize) if chunksize > 0 else 0)
+        self._set_up(pool, None, callback, error_callback)
+        self._create(-(-length // chunksize) if chunksize > 0 else 0, self.is_delivered())
         self._begin()
 
     def _measure(self, length: int, chunksize: int) -> None:
@@ -279,14 +298,16 @@ class IMapIterator(_Job, BaseIterator[_T]):
     _abandon_guard: _AbandonGuard | None = None
 
     def __init__(self, pool: Pool) -> None:
-        self._prepare(pool, None, self._shape, None, False)
+        self._prepare(pool, None)
+        self._create(None)
         self._begin()
 
     @classmethod
-    def of(cls, pool: Pool, func: Callable[..., Any], expected: int | None) -> Any:
+    def of(cls, pool: Pool, func: Callable[..., Any], expected: int | None, fail_fast: bool) -> Any:
         """Make the iterator over the results of tasks that are about to be submitted."""
         iterator = cls.__new__(cls)
-        iterator._prepare(pool, func, cls._shape, expected, False)
+        iterator._prepare(pool, func)
+        iterator._create(expected, fail_fast=fail_fast)
         return iterator
 
     def _set_length(self, length: int) -> None:
@@ -392,3 +413,17 @@ def report_failed_callback() -> None:
     """Report the current exception, which a callback raised, through `threading.excepthook`."""
     args = threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread()))
     threading.excepthook(args)
+
+
+def awaited(submit: Callable[..., ApplyResult[_T]], *args: Any, **kwds: Any) -> _T:
+    """Submit, and wait for a result that no one else can read; an exception that ends the wait cancels it.
+
+    No signal handler runs between the two: handlers run where a Python function begins, not where it returns.
+    """
+    result = submit(*args, **kwds)
+    try:
+        return result.get()
+    except BaseException:
+        if isinstance(result, ApplyResult):
+            result._backend.abandon(result)
+        raise

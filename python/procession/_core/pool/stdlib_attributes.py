@@ -12,10 +12,13 @@ from collections.abc import Callable, Iterable, Iterator
 
 from .. import TYPE_CHECKING
 from .._typing import Any
+from ..stdlib import load
 from .feeder import TaskSource
 
 if TYPE_CHECKING:
     from .backend import PoolBackend
+
+_std = load("pool")
 
 __all__ = [
     "Handler",
@@ -24,6 +27,7 @@ __all__ = [
     "TaskQueue",
     "PendingTasks",
     "call_raw",
+    "help_stuff_finish",
     "map_one",
 ]
 
@@ -40,6 +44,12 @@ def call_raw(task: tuple[Callable[..., Any], Any, Any]) -> Any:
 def map_one(mapper: Callable[[Any], Any], function: Callable[..., Any], item: Any) -> Any:
     """Call a program's replacement of `mapstar` for one item, and return its result."""
     return next(iter(mapper((function, (item,)))))
+
+
+def help_stuff_finish(inqueue: Any, task_handler: Any, size: int) -> None:
+    """Make room in `inqueue` for the thread that fills it; this package's queues always have some."""
+    if getattr(inqueue, "_rlock", None) is not None:
+        _std.Pool._help_stuff_finish(inqueue, task_handler, size)
 
 
 class TaskQueue:

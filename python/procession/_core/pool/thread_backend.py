@@ -60,6 +60,9 @@ class ThreadBackend(PoolBackend):
             worker.start()
             self.workers.append(worker)
 
+    def stop_replacing(self) -> None:
+        """Do nothing: threads are not replaced."""
+
     def function(
         self, function: Callable[..., Any], star: bool, timeout: float | None, retries: int
     ) -> Function:
@@ -70,6 +73,7 @@ class ThreadBackend(PoolBackend):
         self, result: Any, function: Any, args: Any, kwds: Any, timeout: float | None, retries: int
     ) -> None:
         _refuse(timeout)
+        result._create(1, result.is_delivered())
         task = (result._job, 0, False, function, args, kwds)
         result._handle.begin(result, self.cache, self._tasks.put, [task])
 

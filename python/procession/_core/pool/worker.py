@@ -25,11 +25,7 @@ from ..stdlib import util
 from ..transfer.handing import hand_over
 from .errors import describe, note_interrupt
 
-__all__ = ["FAILED_TO_START", "STARTED", "WorkerEndpoint", "end_copy", "serve"]
-
-# What a worker reports to its pool outside of any task.
-STARTED = 1
-FAILED_TO_START = 2
+__all__ = ["WorkerEndpoint", "end_copy", "serve"]
 
 
 class WorkerEndpoint:
@@ -109,9 +105,9 @@ def _initialize(worker: Any, initializer: Callable[..., object] | None, initargs
         if not worker.is_here():
             end_copy(failure)
     if failure is not None:
-        worker.notify(FAILED_TO_START, describe(failure))
+        worker.report_failed_initializer(describe(failure))
         raise SystemExit(1) from None
-    worker.notify(STARTED, str(os.getpid()).encode())
+    worker.report_ready()
 
 
 class _Signals:
