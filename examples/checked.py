@@ -24,7 +24,7 @@ class Ran:
     status: int
     hung: bool = False
 
-    def complaint(self, expected: str) -> str | None:
+    def problem(self, expected: str) -> str | None:
         """What is wrong with the run, or None."""
         if self.hung:
             return f"it hung; its stacks:\n{self.errors}"

@@ -44,23 +44,23 @@ class Demonstration:
         self.scraper_commands = {"Python": program("scrape.py")}
         if rust:
             self.scraper_commands["Rust"] = [str(rust / "scrape")]
-        self.complaints: list[str] = []
+        self.problems: list[str] = []
 
-    def show(self, title: str, output: str, complaint: str | None) -> None:
+    def show(self, title: str, output: str, problem: str | None) -> None:
         """One program: its title, what it printed, and what is wrong with that, if anything."""
         print(f"\n=== {title}\n{output}", end="" if output.endswith("\n") or not output else "\n", flush=True)
-        if complaint:
-            print(f"!!! {complaint}", flush=True)
-            self.complaints.append(f"{title}: {complaint}")
+        if problem:
+            print(f"!!! {problem}", flush=True)
+            self.problems.append(f"{title}: {problem}")
 
     def tour(self) -> None:
         """Process, Pool, Queue, Pipe, Value and Array."""
         ran = run(program("tour.py"))
-        self.show("Python: five programs (examples/tour.py)", ran.output, ran.complaint(TOUR))
+        self.show("Python: five programs (examples/tour.py)", ran.output, ran.problem(TOUR))
         if self.rust:
             ran = run([str(self.rust / "tour")])
             title = "Rust: the same five (crates/procession/examples/tour.rs)"
-            self.show(title, ran.output, ran.complaint(TOUR_IN_RUST))
+            self.show(title, ran.output, ran.problem(TOUR_IN_RUST))
 
     def scrapers(self) -> None:
         """A site on this machine, by four processes and by one; both languages at the same time."""
@@ -68,31 +68,31 @@ class Demonstration:
         with ThreadPoolExecutor() as threads:
             ends = threads.map(lambda command: run(command, limit=120), self.scraper_commands.values())
             for language, ran in zip(self.scraper_commands, ends, strict=True):
-                complaint = _trouble(ran, status=0, lines=PAGES)
-                self.show(f"{language}: a web scraper", f"{_shortened(ran.output)}{ran.errors}", complaint)
+                problem = _trouble(ran, status=0, lines=PAGES)
+                self.show(f"{language}: a web scraper", f"{_shortened(ran.output)}{ran.errors}", problem)
 
     def bad_addresses(self) -> None:
         """Addresses that can't be fetched cost a line each."""
         addresses = ["not an address", "ftp://127.0.0.1/file", f"http://127.0.0.1:{_closed_port()}/"]
         for language, command in self.scraper_commands.items():
             ran = run([*command, "--retries", "1", *addresses])
-            complaint = _trouble(ran, status=1, lines=len(addresses))
-            self.show(f"{language}: addresses that cannot be fetched", f"{ran.output}{ran.errors}", complaint)
+            problem = _trouble(ran, status=1, lines=len(addresses))
+            self.show(f"{language}: addresses that cannot be fetched", f"{ran.output}{ran.errors}", problem)
 
     def both_languages(self) -> None:
         """Rust functions in a Python program, and the other way round."""
         if self.rust:
             ran = run(program("with_rust.py", str(self.rust / "for_python")))
-            self.show("Python runs functions of a Rust program", ran.output, ran.complaint(ran.output))
+            self.show("Python runs functions of a Rust program", ran.output, ran.problem(ran.output))
             ran = run([str(self.rust / "with_python"), sys.executable])
-            self.show("Rust runs functions of Python", ran.output, ran.complaint(ran.output))
+            self.show("Rust runs functions of Python", ran.output, ran.problem(ran.output))
 
     def beside_the_standard_library(self) -> None:
         """What it cannot do."""
         self.show("Beside the standard library (examples/survive.py)", "", None)
-        for complaint in survive.show_all():
-            print(f"!!! {complaint}", flush=True)
-            self.complaints.append(complaint)
+        for problem in survive.show_all():
+            print(f"!!! {problem}", flush=True)
+            self.problems.append(problem)
 
 
 def _trouble(ran: Ran, *, status: int, lines: int) -> str | None:
@@ -134,8 +134,8 @@ def main() -> int:
     demonstration.scrapers()
     demonstration.both_languages()
     demonstration.beside_the_standard_library()
-    if demonstration.complaints:
-        print("\nNot as it should be:", *demonstration.complaints, sep="\n")
+    if demonstration.problems:
+        print("\nNot as it should be:", *demonstration.problems, sep="\n")
         return 1
     print(f"\nAll programs printed what they should, in {time.monotonic() - started:.0f} s.")
     return 0

@@ -39,8 +39,8 @@ def main() -> int:
         for name, expected in EXPECTED.items():
             ran = run_snippet(name, start_method)
             print(f"--- {name}.py under {start_method}\n{ran.output}", end="", flush=True)
-            if complaint := ran.complaint(expected):
-                print(f"!!! {complaint}")
+            if problem := ran.problem(expected):
+                print(f"!!! {problem}")
                 status = 1
     return status
 

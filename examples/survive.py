@@ -153,7 +153,7 @@ def show_all() -> list[str]:
             print(f"  procession       {told(ours, scenario)}")
             print(f"  multiprocessing  {told(theirs, scenario)}", flush=True)
             if not ours.output.endswith(f" s: {scenario.expected}\n"):
-                wrong.append(f"{scenario.title}: {ours.complaint(scenario.expected)}")
+                wrong.append(f"{scenario.title}: {ours.problem(scenario.expected)}")
         return wrong
 
 

@@ -204,10 +204,10 @@ class Received:
         self._numbers: dict[int, set[int]] = {}
         self._earlier = 0
 
-    def take(self, seen: Any, patience: float) -> bool:
+    def take(self, seen: Any, timeout: float) -> bool:
         """Waits for a message, and checks that it is whole and comes for the first time."""
         try:
-            name, number, whole = seen.get(timeout=max(0.001, patience))
+            name, number, whole = seen.get(timeout=max(0.001, timeout))
         except procession.queues.Empty:
             return False
         assert whole, "a message is torn"

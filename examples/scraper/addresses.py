@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-__all__ = ["complaint", "hide_password", "hide_passwords_in", "read_addresses", "without_repeats"]
+__all__ = ["problem", "hide_password", "hide_passwords_in", "read_addresses", "without_repeats"]
 
 _COMMENT = re.compile(r"(^|\s)#.*")
 _UNWANTED = re.compile(r"[\s\x00-\x1f\x7f]")
@@ -38,7 +38,7 @@ def hide_passwords_in(text: str) -> str:
     return _PASSWORD_IN_TEXT.sub(r"\1:***@", text)
 
 
-def complaint(address: str) -> str | None:
+def problem(address: str) -> str | None:
     """What is wrong with the address, or None when it is worth a request."""
     if _UNWANTED.search(address):
         return "contains a space or a control character"

@@ -6,7 +6,7 @@ from typing import Any
 
 import procession as multiprocessing
 from scraper import interrupts
-from scraper.addresses import complaint
+from scraper.addresses import problem
 from scraper.fetch import RetryPolicy, fetch, prepare_worker
 from scraper.outcome import Kind, Outcome
 
@@ -22,7 +22,7 @@ def gather(
     """
     worth_asking = []
     for address in addresses:
-        if trouble := complaint(address):
+        if trouble := problem(address):
             yield Outcome(address, Kind.MALFORMED, detail=trouble)
         else:
             worth_asking.append(address)

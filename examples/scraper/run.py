@@ -5,7 +5,7 @@ import time
 from contextlib import closing
 
 from scraper import interrupts
-from scraper.addresses import complaint
+from scraper.addresses import problem
 from scraper.fetch import RetryPolicy
 from scraper.gather import gather
 from scraper.progress import Progress
@@ -24,7 +24,7 @@ def run(
     start_method: str | None,
 ) -> Summary:
     """Scrape all addresses; Ctrl-C ends it early with what there is by then."""
-    worth_asking = sum(complaint(address) is None for address in addresses)
+    worth_asking = sum(problem(address) is None for address in addresses)
     summary = Summary(wanted=len(addresses), processes=min(processes, worth_asking))
     progress = Progress(sys.stderr)
     started = time.monotonic()

@@ -27,10 +27,10 @@ def die_at_three(x: int, how: str = "SIGKILL") -> int:
 def check_death(how: str) -> None:
     with ctx.Pool(2) as pool:
         assert pool.map(square, range(4)) == [0, 1, 4, 9]
-        doomed = pool.apply_async(die, (how,))
+        lost = pool.apply_async(die, (how,))
         others = pool.map_async(square, range(100), 1)
         assert others.get(LIMIT) == [x * x for x in range(100)]
-        error = error_of(doomed)
+        error = error_of(lost)
         if ours is not None:
             assert isinstance(error, ours.WorkerDied), error
             assert error.pid and error.exitcode is not None and "die" in str(error)
@@ -338,10 +338,10 @@ def terminate_stopped_workers() -> None:
 @fault("close and join after a worker was killed with a task in hand")
 def close_after_a_death() -> None:
     pool = ctx.Pool(2)
-    doomed = pool.apply_async(die)
+    lost = pool.apply_async(die)
     rest = pool.map_async(square, range(10))
     pool.close()
-    error_of(doomed)
+    error_of(lost)
     assert rest.get(LIMIT)[9] == 81
     ender = threading.Thread(target=pool.join, daemon=True)
     ender.start()

@@ -8,17 +8,17 @@ of the stdlib's, so that `isinstance` and `mp_context=` work everywhere.
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 
 from ._core import TYPE_CHECKING
 from ._core._typing import Any, TypeVar
 from ._core.fallback import choice
 from ._core.start.main_module import sync_main_modules
+from ._core.start.startable_process import StartableProcess
 from ._core.stdlib import context as _std
-from ._core.stdlib import forward_other_names, process, unpatched
+from ._core.stdlib import forward_other_names, process
 
 __all__ = [
     "AuthenticationError",
@@ -138,83 +138,7 @@ def _current_kind() -> Any:
     return (chosen or _counterpart(_std._default_context.get_context())).Process
 
 
-_start = unpatched(process, "BaseProcess.start")
-
-
-class _StartableProcess(BaseProcess):
-    """The methods of processes on every Python version, including the newest ones."""
-
-    _popen: Any
-    _Popen: Any
-    _sentinel: int
-    _parent_pid: int
-    _target: Any
-    _args: Any
-    _kwargs: Any
-    _check_closed: Callable[[], None]
-
-    def __init__(
-        self,
-        group: None = None,
-        target: Callable[..., object] | None = None,
-        name: str | None = None,
-        args: Iterable[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        *,
-        daemon: bool | None = None,
-    ) -> None:
-        if target is not None and not callable(target):
-            raise TypeError(f"target must be callable or None, not {target!r}")
-        if type(args) is not tuple:
-            from ._core.arguments import check_iterable
-
-            check_iterable("args", args, " (the arguments of the target, as in `(1,)`)")
-        if kwargs is not None and not hasattr(kwargs, "keys"):
-            raise TypeError(f"kwargs must be a mapping of names to arguments or None, not {kwargs!r}")
-        super().__init__(group, target, name, args, {} if kwargs is None else kwargs, daemon=daemon)
-
-    def start(self) -> None:
-        """Start the child, which calls `run`; once for each object, by the process that made it."""
-        if BaseProcess.start is not _start and not _may_daemons_start:
-            super().start()
-            return
-        # As the base class does, except that the `Popen` looks for children that have ended: only it
-        # can do that without asking each one.
-        self._check_closed()
-        assert self._popen is None, "cannot start a process twice"
-        assert self._parent_pid == os.getpid(), "can only start a process object created by current process"
-        assert _may_daemons_start or not _process._current_process._config.get("daemon"), (
-            "daemonic processes are not allowed to have children"
-        )
-        self._popen = self._Popen(self)
-        self._sentinel = self._popen.sentinel
-        # The target may refer to this object.
-        del self._target, self._args, self._kwargs
-        _process._children.add(self)
-
-    def interrupt(self) -> None:
-        """Send SIGINT to the process, as Ctrl-C does."""
-        self._check_closed()
-        if hasattr(self._popen, "interrupt"):
-            self._popen.interrupt()
-        else:
-            # The standard library's, before Python 3.14.
-            self._popen._send_signal(signal.SIGINT)
-
-
-_may_daemons_start = False
-
-
-def allow_daemons_children() -> None:
-    """Let this process start others although it is a daemon.
-
-    The stdlib forbids it because they would be left behind when the daemon is killed. Here they are not.
-    """
-    global _may_daemons_start
-    _may_daemons_start = True
-
-
-class Process(_StartableProcess):
+class Process(StartableProcess):
     """A process that starts by the start method that is current when `start` is called.
 
     The child calls `target(*args, **kwargs)`. `daemon` says whether the process dies with its parent; None
@@ -236,14 +160,14 @@ class Process(_StartableProcess):
         _current_kind()._after_fork()
 
 
-class ForkProcess(_StartableProcess):
+class ForkProcess(StartableProcess):
     """A process that begins as a copy of its parent."""
 
     _start_method = "fork"
     _Popen = _starter("popen_fork")
 
 
-class SpawnProcess(_StartableProcess):
+class SpawnProcess(StartableProcess):
     """A process that begins as a fresh interpreter."""
 
     _start_method = "spawn"
@@ -256,7 +180,7 @@ class SpawnProcess(_StartableProcess):
             origins.name_this_process()
 
 
-class ForkServerProcess(_StartableProcess):
+class ForkServerProcess(StartableProcess):
     """A process that begins as a copy of a small server process."""
 
     _start_method = "forkserver"
@@ -269,7 +193,7 @@ class BaseContext(_StdContext):
     # What the factories return is not of the stdlib's classes: type checkers complain at each of them.
 
     # The class of the processes that it starts.
-    Process: type[_StartableProcess]
+    Process: type[StartableProcess]
 
     def Manager(self) -> managers.SyncManager:
         """Start a manager's server process and return the manager: a `SyncManager`.

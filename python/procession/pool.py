@@ -47,10 +47,11 @@ from ._core.pool.stdlib_attributes import (
 from ._core.pool.thread_backend import ThreadBackend
 from ._core.pool.thread_bound import is_thread_bound
 from ._core.private_names import picklable, register_private_methods
+from ._core.start.startable_process import allow_daemons_children
 from ._core.stdlib import context as _std_context
 from ._core.stdlib import load, util
 from ._core.stdlib_subclasses import POOL_INTERNALS, overrides_any, use_stdlib_methods
-from .context import _default_context, allow_daemons_children
+from .context import _default_context
 
 _std = load("pool")
 if TYPE_CHECKING:

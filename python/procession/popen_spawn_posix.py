@@ -64,7 +64,7 @@ class Popen(LaunchedChild, popen_fork.Popen):
     ) -> int:
         tracker, *pending = passed_tracker()
         passed = [*self._fds, payload, parent, *descriptors, tracker, *pending]
-        optional = dict(zip(("tracker_read", "tracker_token"), pending, strict=False))
+        optional: dict[str, int] = dict(zip(("tracker_read", "tracker_token"), pending, strict=False))
         if pipe is not None:
             passed.append(pipe.write)
             optional["end"] = pipe.write

@@ -32,12 +32,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from ._core._typing import Any, NoReturn
 from ._core.fallback import choice
 from ._core.rust.errors import Panic, RustError
-from .context import TimeoutError, _StartableProcess
+from ._core.start.startable_process import StartableProcess
+from .context import TimeoutError
 
 __all__ = ["Panic", "Process", "RustError"]
 
 
-class Process(_StartableProcess):
+class Process(StartableProcess):
     """A process that runs a function of a Rust program."""
 
     _start_method = None

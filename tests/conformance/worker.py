@@ -30,7 +30,7 @@ class Recorder(unittest.TestResult):
     def __init__(self, tell: Tell) -> None:
         super().__init__()
         self.tell = tell
-        self.verdict: tuple[str, str] | None = None
+        self.result: tuple[str, str] | None = None
 
     def startTest(self, test: unittest.TestCase) -> None:
         super().startTest(test)
@@ -39,8 +39,8 @@ class Recorder(unittest.TestResult):
     # Python 3.12.1 and later call this, but not startTest, for what a decorator skips.
     def stopTest(self, test: unittest.TestCase) -> None:
         super().stopTest(test)
-        outcome, detail = self.verdict or ("failed", "the test ended without a result")
-        self.verdict = None
+        outcome, detail = self.result or ("failed", "the test ended without a result")
+        self.result = None
         self.tell("ended", test=test._testMethodName, outcome=outcome, detail=detail)
 
     def addSuccess(self, test: unittest.TestCase) -> None:
@@ -68,8 +68,8 @@ class Recorder(unittest.TestResult):
     def _judge(self, test: unittest.TestCase, outcome: str, detail: str) -> None:
         if not isinstance(test, unittest.TestCase):  # unittest's stand-in for a class or module fixture
             self.tell("fixture", outcome=outcome, detail=f"{test}\n{detail}")
-        elif self.verdict is None or (outcome == "failed" and self.verdict[0] != "failed"):
-            self.verdict = (outcome, detail)
+        elif self.result is None or (outcome == "failed" and self.result[0] != "failed"):
+            self.result = (outcome, detail)
 
 
 def list_classes(modules: list[str], tell: Tell) -> None:

@@ -30,7 +30,7 @@ class Kept:
         Kept.alive -= 1
 
 
-class Census:
+class KeptCounter:
     """How many there are in the server."""
 
     def count(self) -> int:
@@ -54,7 +54,7 @@ class Manager(managers.SyncManager):
     """A manager that counts."""
 
 
-Manager.register("Census", Census)
+Manager.register("KeptCounter", KeptCounter)
 Manager.register(
     "Branch", exposed=("sign", "branch"), method_to_typeid={"branch": "Branch"}, create_method=False
 )
@@ -92,7 +92,7 @@ if sys.version_info >= (3, 13):
 @pytest.mark.parametrize("name", SETTERS)
 def test_a_managers_dict_and_list_keep_no_arguments(manager: Any, name: str) -> None:
     """Neither the program nor the server keeps what was given to a method and is not in the dict or list."""
-    table, items, census = manager.dict(), manager.list([None]), manager.Census()
+    table, items, counter = manager.dict(), manager.list([None]), manager.KeptCounter()
     for _ in range(5):
         value = Kept()
         gone = weakref.ref(value)
@@ -104,7 +104,7 @@ def test_a_managers_dict_and_list_keep_no_arguments(manager: Any, name: str) -> 
         assert gone() is None
     # The server keeps the last call's arguments until the next call.
     len(table), len(items)
-    assert census.count() <= 1
+    assert counter.count() <= 1
 
 
 def fill(holder: Any, manager: Any) -> None:

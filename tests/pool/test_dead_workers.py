@@ -127,10 +127,10 @@ def test_a_dead_worker_fails_its_task_and_the_pool_goes_on(ctx: Any, how: str, n
     """The task it held fails with WorkerDied, which says how it died; the others never notice."""
     with ctx.Pool(2) as pool:
         pool.map(square, range(4))
-        doomed = pool.apply_async(die, (how,))
+        lost = pool.apply_async(die, (how,))
         others = pool.map_async(square, range(50), chunksize=1)
         with pytest.raises(WorkerDied) as caught:
-            doomed.get(LIMIT)
+            lost.get(LIMIT)
         error = caught.value
         if how.startswith("SIG"):
             assert error.signal == getattr(signal, how)

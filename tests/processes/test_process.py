@@ -151,8 +151,8 @@ def test_the_engine_tells_an_orderly_exit_from_a_death(
 ) -> None:
     """A process that unwound to its end has exited; one that was cut short has died, whatever its status."""
     exit_states = []
-    bury = _native.reap
-    monkeypatch.setattr(_native, "reap", lambda seat: exit_states.append(bury(seat)))
+    reap = _native.reap
+    monkeypatch.setattr(_native, "reap", lambda entry: exit_states.append(reap(entry)))
     process = ctx.Process(target=leave_with, args=(how, value))
     process.start()
     process.join()

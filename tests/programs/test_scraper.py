@@ -21,7 +21,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 sys.path.insert(0, str(EXAMPLES))
 
 from checked import START_METHODS, Ran, program, run  # noqa: E402
-from scraper.addresses import complaint, read_addresses, without_repeats  # noqa: E402
+from scraper.addresses import problem, read_addresses, without_repeats  # noqa: E402
 
 pytest.importorskip("requests")
 pytest.importorskip("procession")
@@ -460,7 +460,7 @@ def test_it_runs_as_a_module() -> None:
 )
 def test_a_malformed_address_is_told_before_it_is_asked_for(address: str, trouble: str | None) -> None:
     """The reason names what to change."""
-    told = complaint(address)
+    told = problem(address)
     assert (told is None) if trouble is None else (told is not None and trouble in told)
 
 

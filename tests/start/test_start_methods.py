@@ -462,12 +462,12 @@ def test_the_fork_server_has_no_address(fresh_server: Any) -> None:
 
 def test_more_descriptors_than_a_message_carries_are_refused(fresh_server: Any) -> None:
     """The kernel's limit is a ValueError, and the process table entry is released."""
-    seats = _native.memory_stats()["processes"]
+    entries = _native.memory_stats()["processes"]
     many = [_Descriptor(0) for _ in range(300)]
     process = procession.get_context("forkserver").Process(target=nothing, args=(many,))
     with pytest.raises(ValueError, match="too many fds"):
         process.start()
-    assert _native.memory_stats()["processes"] == seats
+    assert _native.memory_stats()["processes"] == entries
 
 
 class _Descriptor:

@@ -19,7 +19,7 @@ fn produce(queue: [u8; 32], n: u64) {
         let mut message = MessageBuf::new(LARGE, &[]).expect("memory");
         message.bytes_mut().copy_from_slice(&source);
         queue
-            .put_draft(&mut Some(message), Deadline::NEVER)
+            .put_buf(&mut Some(message), Deadline::NEVER)
             .expect("room");
     }
 }

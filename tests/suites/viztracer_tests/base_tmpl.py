@@ -42,8 +42,8 @@ class BaseTmpl(unittest.TestCase):
         return len({event["pid"] for event in data["traceEvents"] if "pid" in event})
 
     def assertFileExists(self, path: str, timeout: float = 0, msg: str | None = None) -> None:
-        complaint = f"{path} is not there: {msg or 'nothing wrote it'}"
-        self._eventually(lambda: self.assertTrue(os.path.exists(path), complaint), timeout)
+        problem = f"{path} is not there: {msg or 'nothing wrote it'}"
+        self._eventually(lambda: self.assertTrue(os.path.exists(path), problem), timeout)
 
     def assertFileNotExist(self, path: str) -> None:
         self.assertFalse(os.path.exists(path), f"{path} is there")

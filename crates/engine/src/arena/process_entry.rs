@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::arena::Arena;
 use crate::arena::entry_state::{Stage, State};
-use crate::arena::owner::ProcId;
+use crate::arena::owner::{EPOCH_MASK, ProcId};
 use crate::sys::pid::Number;
 use crate::sys::robust_mutex::LivenessWord;
 
@@ -14,6 +14,10 @@ use crate::sys::robust_mutex::LivenessWord;
 pub(crate) const MAX_RECORDS: usize = 6;
 /// How many of the processes that it was forked from an entry lists.
 pub(crate) const GENERATIONS: usize = 4;
+
+/// See [`ProcessEntry::announced`].
+pub(crate) const NOT_ANNOUNCED: u32 = 1 << 31;
+const _: () = assert!(NOT_ANNOUNCED > EPOCH_MASK);
 
 #[repr(C, align(128))]
 pub(crate) struct ProcessEntry {

@@ -7,7 +7,7 @@ use super::layout::{u32_at, u64_at};
 use super::ring::RingSlot;
 
 /// Bytes in front of every message in the results queue:
-/// `kind u8 | verdict u8 | 2 unused | worker u32 | ring slot u64`.
+/// `kind u8 | result_kind u8 | 2 unused | worker u32 | ring slot u64`.
 pub const HEADER: usize = 16;
 
 /// The verdicts of a worker's notices: it can work, or its initializer failed.
@@ -29,13 +29,13 @@ pub(super) enum MessageKind {
 
 pub(super) fn header(
     kind: MessageKind,
-    verdict: u8,
+    result_kind: u8,
     worker: ProcId,
     ring_slot: RingSlot,
 ) -> [u8; HEADER] {
     let mut bytes = [0; HEADER];
     bytes[0] = kind as u8;
-    bytes[1] = verdict;
+    bytes[1] = result_kind;
     bytes[4..8].copy_from_slice(&worker.as_u32().to_ne_bytes());
     bytes[8..].copy_from_slice(&ring_slot.to_word().to_ne_bytes());
     bytes
@@ -61,9 +61,9 @@ impl WorkerMessage {
             4 => MessageKind::Rung,
             _ => return None,
         };
-        let (verdict, worker) = (bytes[1], u32_at(bytes, 4));
+        let (result_kind, worker) = (bytes[1], u32_at(bytes, 4));
         let ring_slot = RingSlot::from_word(u64_at(bytes, 8));
-        Some((kind, verdict, worker, ring_slot, WorkerMessage(message)))
+        Some((kind, result_kind, worker, ring_slot, WorkerMessage(message)))
     }
 
     /// Whether the reply keeps alive the objects that its bytes refer to.

@@ -58,7 +58,7 @@ pub enum Event {
         /// Its place in the job.
         index: u64,
         /// What the worker passed to `finish`.
-        verdict: u8,
+        result_kind: u8,
         /// The result.
         reply: WorkerMessage,
     },
@@ -83,7 +83,7 @@ pub enum Event {
         /// The sender.
         worker: ProcId,
         /// What it passed to `notify`.
-        verdict: u8,
+        result_kind: u8,
         /// The rest of what it passed.
         reply: WorkerMessage,
     },
@@ -111,7 +111,7 @@ pub enum Event {
 /// Where the results of tasks go.
 pub trait Results {
     /// Delivers the result of a task.
-    fn deliver(&self, job: u64, index: u64, verdict: u8, reply: WorkerMessage);
+    fn deliver(&self, job: u64, index: u64, result_kind: u8, reply: WorkerMessage);
 
     /// Delivers the result in an event. Returns any other event.
     #[inline]
@@ -119,13 +119,13 @@ pub trait Results {
         let Event::Result {
             job,
             index,
-            verdict,
+            result_kind,
             reply,
         } = event
         else {
             return Some(event);
         };
-        self.deliver(job, index, verdict, reply);
+        self.deliver(job, index, result_kind, reply);
         None
     }
 }
@@ -430,14 +430,14 @@ impl TaskQueue {
     }
 
     fn read(&self, message: Message, scheduler: &mut Scheduler) -> Option<Event> {
-        let (kind, verdict, worker, ring_slot, reply) = WorkerMessage::parse(message)?;
+        let (kind, result_kind, worker, ring_slot, reply) = WorkerMessage::parse(message)?;
         match kind {
             MessageKind::Result => {
                 let Task { job, index, .. } = scheduler.settle(&self.shared, ring_slot)?;
                 Some(Event::Result {
                     job,
                     index,
-                    verdict,
+                    result_kind,
                     reply,
                 })
             }
@@ -447,7 +447,7 @@ impl TaskQueue {
             }
             MessageKind::Notice => Some(Event::Notice {
                 worker: ProcId::from_u32(worker)?,
-                verdict,
+                result_kind,
                 reply,
             }),
             MessageKind::Rung => {

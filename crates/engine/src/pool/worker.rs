@@ -160,12 +160,12 @@ impl WorkerEndpoint {
     }
 
     /// Sends a message outside of any task. `next_event` of the task queue reports it.
-    pub fn notify(&self, verdict: u8, parts: &[&[u8]]) -> std::result::Result<(), PutError> {
+    pub fn notify(&self, result_kind: u8, parts: &[&[u8]]) -> std::result::Result<(), PutError> {
         let nothing = RingSlot {
             number: u32::MAX,
             generation: 0,
         };
-        self.send(MessageKind::Notice, verdict, nothing, parts, &[])
+        self.send(MessageKind::Notice, result_kind, nothing, parts, &[])
     }
 
     /// Reports that this worker can work.
@@ -181,13 +181,13 @@ impl WorkerEndpoint {
     fn send(
         &self,
         kind: MessageKind,
-        verdict: u8,
+        result_kind: u8,
         ring_slot: RingSlot,
         parts: &[&[u8]],
         objects: &[ObjectRef],
     ) -> std::result::Result<(), PutError> {
         self.check_is_worker()?;
-        let header = message::header(kind, verdict, self.me, ring_slot);
+        let header = message::header(kind, result_kind, self.me, ring_slot);
         match parts {
             // Nearly every call has at most one part: no need to allocate.
             [] => self.put(&[&header], objects),
@@ -253,16 +253,16 @@ impl Claim<'_> {
         }
     }
 
-    /// Sends the result. `verdict` is the caller's own value, and is reported with the result.
+    /// Sends the result. `result_kind` is the caller's own value, and is reported with the result.
     ///
     /// # Errors
     /// On an error nothing was sent; the caller may try another, smaller result.
     pub fn finish(
         &mut self,
-        verdict: u8,
+        result_kind: u8,
         parts: &[&[u8]],
     ) -> std::result::Result<WorkerStatus, PutError> {
-        self.finish_with(verdict, parts, &[])
+        self.finish_with(result_kind, parts, &[])
     }
 
     /// As [`Claim::finish`], with objects that stay alive until the submitter has dropped the result.
@@ -271,13 +271,18 @@ impl Claim<'_> {
     /// As [`Claim::finish`].
     pub fn finish_with(
         &mut self,
-        verdict: u8,
+        result_kind: u8,
         parts: &[&[u8]],
         objects: &[ObjectRef],
     ) -> std::result::Result<WorkerStatus, PutError> {
         failpoint::hit("pool.done");
-        self.endpoint
-            .send(MessageKind::Result, verdict, self.ring_slot, parts, objects)?;
+        self.endpoint.send(
+            MessageKind::Result,
+            result_kind,
+            self.ring_slot,
+            parts,
+            objects,
+        )?;
         failpoint::hit("pool.result_sent");
         Ok(self.close())
     }
@@ -289,13 +294,13 @@ impl Claim<'_> {
     /// As [`Claim::finish`].
     pub fn finish_buf(
         &mut self,
-        verdict: u8,
+        result_kind: u8,
         message: &mut Option<MessageBuf>,
     ) -> std::result::Result<WorkerStatus, PutError> {
         self.endpoint.check_is_worker()?;
         let head = message::header(
             MessageKind::Result,
-            verdict,
+            result_kind,
             self.endpoint.me,
             self.ring_slot,
         );

@@ -29,7 +29,7 @@ use crate::arena::Arena;
 use crate::arena::entry_state::{Stage, State};
 use crate::arena::layout::MAX_PROCESSES;
 use crate::arena::owner::{EPOCH_MASK, ProcId};
-use crate::arena::process_entry::{LivenessSource, ProcessEntry};
+use crate::arena::process_entry::{LivenessSource, NOT_ANNOUNCED, ProcessEntry};
 use crate::deadline::monotonic_ns;
 use crate::error::{Error, Result};
 use crate::failpoint;
@@ -44,10 +44,6 @@ const CLAIM_TIMEOUT_NS: u64 = match cfg!(feature = "kill-points") {
     // The kill matrix waits this long at each of its deaths.
     true => 1_000_000_000,
 };
-
-/// See [`ProcessEntry::announced`].
-const NOT_ANNOUNCED: u32 = 1 << 31;
-const _: () = assert!(NOT_ANNOUNCED > EPOCH_MASK);
 
 /// What became of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +143,7 @@ impl Arena {
         state.stage == Stage::Live && state.epoch == owner.epoch()
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(miri)))]
     pub(crate) fn has_lost_its_thread(&self, owner: ProcId) -> bool {
         self.entry(owner).liveness_ended(owner.epoch())
     }

@@ -6,7 +6,9 @@
 
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
 
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -46,9 +48,9 @@ impl FileId {
         let id = FileId {
             device: stat.st_dev,
             inode: stat.st_ino,
-            number: match stat.st_mode & libc::S_IFMT {
-                0 => number_in_shared_file(number),
-                _ => 0,
+            number: match shared_file() == Some((stat.st_dev, stat.st_ino)) {
+                true => number_in_shared_file(number),
+                false => 0,
             },
         };
         Some((id, stat.st_blocks as u64 * 512))
@@ -107,6 +109,17 @@ impl FileId {
 /// What a pidfd reports for a process whose number is free again. That process is gone for good, so it still counts as
 /// the same file.
 const REAPED: i64 = -1;
+
+/// The file that all event counters share, and all pidfds before Linux 6.9; `None` where a sandbox refuses event
+/// counters, and then they cannot be told apart.
+fn shared_file() -> Option<(u64, u64)> {
+    static SHARED: OnceLock<Option<(u64, u64)>> = OnceLock::new();
+    *SHARED.get_or_init(|| {
+        let counter = eventfd(0, EventfdFlags::CLOEXEC).ok()?;
+        let stat = rustix::fs::fstat(&counter).ok()?;
+        Some((stat.st_dev, stat.st_ino))
+    })
+}
 
 /// The number that `/proc` shows for the process behind a pidfd, or for an event counter; zero for other descriptors,
 /// and without `/proc`.
@@ -181,6 +194,7 @@ impl Drop for KnownFd {
 /// Moves a descriptor away from the numbers that programs close or reuse by habit: the standard three (a program may be
 /// started without them), and the low ones that `closerange` loops cover.
 pub(crate) fn move_to_high_number(fd: OwnedFd) -> Result<OwnedFd> {
+    // Miri cannot tell the limit.
     if cfg!(miri) {
         return Ok(fd);
     }
@@ -278,7 +292,6 @@ fn paths_in(folder: &str) -> Result<Vec<String>, Errno> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use rustix::event::{EventfdFlags, eventfd};
     use rustix::pipe::pipe;
 
     #[test]

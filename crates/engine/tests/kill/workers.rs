@@ -85,10 +85,10 @@ impl Working {
                 Ok(Event::Result {
                     job,
                     index,
-                    verdict,
+                    result_kind,
                     reply,
                 }) => {
-                    assert_eq!((job, verdict), (JOB, 1));
+                    assert_eq!((job, result_kind), (JOB, 1));
                     assert_eq!(reply.bytes(), vec![!(index as u8); self.size], "torn");
                     assert!(self.done.insert(index), "task {index} ended twice");
                 }

@@ -162,7 +162,7 @@ fn what_an_assistant_finds_besides_results_reaches_the_watcher() {
         let mut heard = 0;
         while heard < notices {
             match next(&task_queue, &[]) {
-                Event::Notice { verdict: 7, .. } => heard += 1,
+                Event::Notice { result_kind: 7, .. } => heard += 1,
                 Event::Rung => {}
                 other => panic!("{other:?}"),
             }

@@ -267,8 +267,8 @@ impl PoolShared {
 }
 
 impl Results for PoolShared {
-    fn deliver(&self, job: u64, index: u64, verdict: u8, reply: WorkerMessage) {
-        let outcome = match verdict {
+    fn deliver(&self, job: u64, index: u64, result_kind: u8, reply: WorkerMessage) {
+        let outcome = match result_kind {
             FAILURE => {
                 let reason = String::from_utf8_lossy(reply.bytes()).into_owned();
                 Err(TaskError::Undelivered(reason))

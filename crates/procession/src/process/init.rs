@@ -27,12 +27,12 @@ pub(crate) enum ChildEntry {
     Test(Vec<String>),
     /// As an interpreter.
     #[cfg(feature = "python")]
-    Interpreter(Interpreter),
+    Interpreter(InterpreterEntry),
 }
 
 /// An interpreter to run as a child.
 #[cfg(feature = "python")]
-pub(crate) struct Interpreter {
+pub(crate) struct InterpreterEntry {
     /// Its path.
     pub(crate) path: PathBuf,
     /// The pipe on which it reports that it could not start.
@@ -63,7 +63,7 @@ impl ChildEntry {
                 own(flags.into_iter().map(OsString::from).collect())
             }
             #[cfg(feature = "python")]
-            ChildEntry::Interpreter(Interpreter {
+            ChildEntry::Interpreter(InterpreterEntry {
                 path,
                 error_pipe,
                 code,

@@ -17,7 +17,7 @@ use super::wire;
 use crate::error::{Error, os};
 use crate::process::builder::Builder;
 use crate::process::handle::Process;
-use crate::process::init::{self, ChildEntry};
+use crate::process::init::{ChildEntry, InterpreterEntry};
 use crate::process::{put_message, reserve};
 use crate::transfer::context;
 
@@ -126,7 +126,7 @@ impl Builder<PythonCodec> {
             .map_err(os("duplicate a descriptor"))?;
         let Interpreter(interpreter) = &self.own;
         let path = located(interpreter).map_err(|source| no_interpreter(interpreter, source))?;
-        let entry = ChildEntry::Interpreter(init::Interpreter {
+        let entry = ChildEntry::Interpreter(InterpreterEntry {
             path: path.clone(),
             error_pipe,
             code,

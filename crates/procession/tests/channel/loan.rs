@@ -130,12 +130,12 @@ fn receiving_loans_can_be_limited() {
     assert!(matches!(late, Err(GetError::Empty)));
     drop(receiver);
     // A process being started by another test briefly has all descriptors.
-    let patience = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(60);
     let refused = loop {
         if let Err(refused) = sender.try_send_loan(sender.loan(3).unwrap()) {
             break refused;
         }
-        assert!(Instant::now() < patience, "nobody is there to receive it");
+        assert!(Instant::now() < deadline, "nobody is there to receive it");
         std::thread::yield_now();
     };
     assert!(matches!(refused, PutError::Closed(loan) if loan.len() == 3));

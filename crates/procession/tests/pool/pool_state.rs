@@ -8,34 +8,34 @@ use procession::{Error, Event, Pool, TaskError, Value};
 procession::test_support!();
 
 /// Neither serialisable nor `Send`.
-struct Tally {
+struct CallCounter {
     calls: Rc<Cell<u64>>,
     dropped: Value<u64>,
 }
 
-impl Drop for Tally {
+impl Drop for CallCounter {
     fn drop(&mut self) {
         self.dropped.update(|n| n + 1).unwrap();
     }
 }
 
-fn open(made: Value<u64>, dropped: Value<u64>) -> Tally {
+fn open(made: Value<u64>, dropped: Value<u64>) -> CallCounter {
     made.update(|n| n + 1).unwrap();
     let calls = Rc::default();
-    Tally { calls, dropped }
+    CallCounter { calls, dropped }
 }
 
-fn call(tally: &mut Tally) -> u64 {
-    tally.calls.set(tally.calls.get() + 1);
-    tally.calls.get()
+fn call(counter: &mut CallCounter) -> u64 {
+    counter.calls.set(counter.calls.get() + 1);
+    counter.calls.get()
 }
 
-fn call_for(tally: &mut Tally, n: u64) -> (u64, u64) {
-    (call(tally), n)
+fn call_for(counter: &mut CallCounter, n: u64) -> (u64, u64) {
+    (call(counter), n)
 }
 
-fn call_for_sum(tally: &mut Tally, a: u64, b: u64) -> (u64, u64) {
-    (call(tally), a + b)
+fn call_for_sum(counter: &mut CallCounter, a: u64, b: u64) -> (u64, u64) {
+    (call(counter), a + b)
 }
 
 fn square(n: u64) -> u64 {
@@ -55,7 +55,7 @@ impl Counts {
         }
     }
 
-    fn pool(&self, workers: usize) -> Pool<Tally> {
+    fn pool(&self, workers: usize) -> Pool<CallCounter> {
         Pool::builder()
             .workers(workers)
             .state(open, (self.made.clone(), self.dropped.clone()))
@@ -114,8 +114,8 @@ fn a_worker_that_is_replaced_in_order_drops_its_state() {
     assert_eq!(made, dropped);
 }
 
-fn call_and_panic(tally: &mut Tally, n: u64) -> (u64, u64) {
-    let call = call(tally);
+fn call_and_panic(counter: &mut CallCounter, n: u64) -> (u64, u64) {
+    let call = call(counter);
     assert_ne!(n, 3, "three is not allowed");
     (call, n)
 }
@@ -148,7 +148,7 @@ fn a_panic_of_a_task_without_the_state_costs_nothing() {
     assert_eq!(counts.get(), (1, 0));
 }
 
-fn fail(why: String) -> Tally {
+fn fail(why: String) -> CallCounter {
     panic!("{why}");
 }
 

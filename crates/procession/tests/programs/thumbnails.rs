@@ -160,9 +160,9 @@ fn ctrl_c_leaves_no_process() {
     assert!(processes(&folder).len() > 1);
     signal("INT", &[program.id().to_string()]); // the worst case: of a terminal, the workers get it as well
     assert!(!program.wait().unwrap().success());
-    let patience = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while !processes(&folder).is_empty() {
-        assert!(Instant::now() < patience, "left: {:?}", processes(&folder));
+        assert!(Instant::now() < deadline, "left: {:?}", processes(&folder));
         std::thread::yield_now();
     }
 }

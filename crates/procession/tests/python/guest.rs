@@ -6,14 +6,14 @@ use std::sync::OnceLock;
 
 use procession::{Lock, LockError, Queue};
 
-struct Belongings {
+struct SharedObjects {
     queue: Queue<u64>,
     lock: Lock,
 }
 
-fn belongings() -> &'static Belongings {
-    static BELONGINGS: OnceLock<Belongings> = OnceLock::new();
-    BELONGINGS.get_or_init(|| Belongings {
+fn shared_objects() -> &'static SharedObjects {
+    static SHARED_OBJECTS: OnceLock<SharedObjects> = OnceLock::new();
+    SHARED_OBJECTS.get_or_init(|| SharedObjects {
         queue: Queue::new().expect("memory for a queue"),
         lock: Lock::new().expect("memory for a lock"),
     })
@@ -22,24 +22,30 @@ fn belongings() -> &'static Belongings {
 /// Puts a number.
 #[unsafe(no_mangle)]
 pub extern "C" fn guest_put(number: u64) {
-    belongings().queue.put(number).expect("the queue is open");
+    shared_objects()
+        .queue
+        .put(number)
+        .expect("the queue is open");
 }
 
 /// Gets a number.
 #[unsafe(no_mangle)]
 pub extern "C" fn guest_get() -> u64 {
-    belongings().queue.get().expect("the queue is open")
+    shared_objects().queue.get().expect("the queue is open")
 }
 
 /// Takes the lock and keeps it.
 #[unsafe(no_mangle)]
 pub extern "C" fn guest_lock() {
-    let held = belongings().lock.lock().expect("nobody died holding it");
+    let held = shared_objects()
+        .lock
+        .lock()
+        .expect("nobody died holding it");
     std::mem::forget(held);
 }
 
 /// Returns whether a process died while holding the lock.
 #[unsafe(no_mangle)]
 pub extern "C" fn guest_owner_died() -> bool {
-    matches!(belongings().lock.lock(), Err(LockError::OwnerDied))
+    matches!(shared_objects().lock.lock(), Err(LockError::OwnerDied))
 }

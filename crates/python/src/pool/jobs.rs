@@ -177,8 +177,8 @@ impl Jobs {
 }
 
 impl Results for Jobs {
-    fn deliver(&self, job: u64, index: u64, verdict: u8, reply: WorkerMessage) {
-        let result = TaskResult::from_reply(ResultKind::from_byte(verdict), reply);
+    fn deliver(&self, job: u64, index: u64, result_kind: u8, reply: WorkerMessage) {
+        let result = TaskResult::from_reply(ResultKind::from_byte(result_kind), reply);
         self.set_result(job, index, result);
     }
 }

@@ -69,7 +69,8 @@ fn own(py: Python<'_>, fd: RawFd) -> PyResult<OwnedFd> {
 /// Returns the text of a handshake with an interpreter that is to be the process `proc_id`, and the descriptors that it
 /// must inherit.
 ///
-/// The caller closes its own copies of the descriptors. With `die_with_parent` the process is killed when this one dies.
+/// The caller closes its own copies of the descriptors. With `die_with_parent` the process is killed when this one
+/// dies.
 #[pyfunction]
 pub fn offer_handshake(proc_id: u32, die_with_parent: bool) -> PyResult<(String, Vec<RawFd>)> {
     let mut offer = Offer::new(parse_id(proc_id)?, String::new()).map_err(raise)?;

@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_whose_memory_was_given_back_gets_a_life_it_never_had() {
+    fn a_chunk_whose_memory_was_returned_gets_a_generation_it_never_had() {
         let arena = crate::process_table::home().expect("an arena");
         let block = a_chunk(arena).link.block().expect("a block");
         let mut generations = Vec::new();

@@ -14,7 +14,7 @@ use crate::objects::private_mapping::{BorrowedBuffer, PrivateBlock};
 use crate::process_table::home;
 
 /// A large message in a block that this process owns: one that it fills in place and has not sent
-/// yet, or one that it received (inside a [`Message`](super::Message)).
+/// yet, or one that it received (inside a [`Message`](crate::channel::Message)).
 ///
 /// Dropping it frees the block.
 pub struct MessageBuf {
@@ -107,7 +107,7 @@ impl MessageBuf {
     }
 
     /// The bytes, also in a forked child, which may see them only while the parent keeps them.
-    pub(super) fn received_bytes(&self) -> &[u8] {
+    pub(crate) fn received_bytes(&self) -> &[u8] {
         match self.arena.payload(self.block) {
             // SAFETY: this process owns the block until the buffer is gone, and the borrow of the
             // buffer keeps it from being written. The block contains the range and is never
@@ -133,25 +133,25 @@ impl MessageBuf {
     }
 
     /// Drops the first `count` bytes, or all if there are fewer.
-    pub(super) fn advance(&mut self, count: usize) {
+    pub(crate) fn advance(&mut self, count: usize) {
         self.range.start += count.min(self.range.len());
     }
 
-    pub(super) fn is_mine(&self) -> bool {
+    pub(crate) fn is_mine(&self) -> bool {
         self.owner == self.arena.mine()
     }
 
     /// Whether the bytes fill the block from its start, and keep no objects.
-    pub(super) fn is_bare(&self) -> bool {
+    pub(crate) fn is_bare(&self) -> bool {
         self.range.start == 0 && !self.holds_objects()
     }
 
-    pub(super) fn holds_objects(&self) -> bool {
+    pub(crate) fn holds_objects(&self) -> bool {
         self.arena.attachment_offset(self.block).is_some()
     }
 
-    /// See [`Message::lend`](super::Message::lend).
-    pub(super) fn lend(self) -> std::result::Result<BorrowedBuffer, MessageBuf> {
+    /// See [`Message::lend`](crate::channel::Message::lend).
+    pub(crate) fn lend(self) -> std::result::Result<BorrowedBuffer, MessageBuf> {
         match PrivateBlock::new(self.arena, self.block, self.owner) {
             Some(memory) => {
                 let range = self.range.clone();

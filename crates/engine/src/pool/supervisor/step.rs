@@ -188,12 +188,12 @@ impl Supervisor {
             Event::Gone(worker) => self.gone(worker, now),
             Event::Notice {
                 worker,
-                verdict: READY,
+                result_kind: READY,
                 ..
             } => self.ready(worker),
             Event::Notice {
                 worker,
-                verdict: INITIALIZER_FAILED,
+                result_kind: INITIALIZER_FAILED,
                 reply: reason,
             } => {
                 let failed = self.initializer_failed(worker, now);

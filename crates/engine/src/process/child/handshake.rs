@@ -418,7 +418,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "Miri has one file")]
     fn descriptors_that_did_not_come_through_exec_are_not_taken() {
         crate::process::ensure().unwrap();
         let offer = Offer::new(crate::process::me(), String::new()).unwrap();
@@ -427,7 +426,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "processes")]
     fn a_tag_with_a_separator_is_refused() {
         crate::process::ensure().unwrap();
         let refused = Offer::new(crate::process::me(), "a:b".to_owned());

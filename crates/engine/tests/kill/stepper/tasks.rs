@@ -85,10 +85,10 @@ impl TestPool {
                 Ok(Event::Result {
                     job,
                     index,
-                    verdict,
+                    result_kind,
                     reply,
                 }) => {
-                    assert_eq!((job, verdict), (JOB, DONE));
+                    assert_eq!((job, result_kind), (JOB, DONE));
                     assert_eq!(reply.bytes(), self.result, "torn");
                     assert!(self.done.insert(index), "task {index} ended twice");
                 }
