@@ -108,7 +108,7 @@ CALLS: dict[str, Callable[[Pool, list[bytes]], Any]] = {
     ),
     "apply_async": applied,
     "imap": lambda pool, items: functools.partial(list, pool.imap(look, items)),
-    "imap of chunks": lambda pool, items: functools.partial(list, pool.imap(look, items, 3)),
+    "imap of chunks": lambda pool, items: functools.partial(list, pool.imap(look, items, 2)),
     "imap_unordered": lambda pool, items: functools.partial(sorted, pool.imap_unordered(look, items)),
 }
 
