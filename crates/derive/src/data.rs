@@ -47,8 +47,8 @@ pub(crate) fn of_struct(krate: &Path, name: &Ident, data: &DataStruct, repr: Rep
 }
 
 /// `InPlace`, on conditions that the compiler checks where the type is used in place: a struct that has padding, or a
-/// field that cannot be used in place, is plain all the same. A condition without a lifetime of its own would be an
-/// error here.
+/// field that cannot be used in place, is plain all the same. The conditions name a
+/// lifetime of their own, because the compiler checks a condition without one here already, where it would be an error.
 fn in_place(krate: &Path, name: &Ident, fields: &Fields) -> TokenStream {
     let types: Vec<_> = fields.iter().map(|field| &field.ty).collect();
     quote! {

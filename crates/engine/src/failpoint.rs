@@ -124,7 +124,7 @@ mod armed {
     }
 }
 
-/// All failpoints, by layer.
+/// All failpoints, in the order of their names: the place, and the step.
 #[cfg(feature = "kill-points")]
 const NAMES: &[&str] = &[
     "arena.bump",

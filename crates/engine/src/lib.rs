@@ -44,6 +44,8 @@ pub mod in_place;
 #[cfg(not(loom))]
 pub(crate) mod memory;
 #[cfg(not(loom))]
+mod numbered;
+#[cfg(not(loom))]
 pub(crate) mod objects;
 #[cfg(not(loom))]
 pub mod pool;

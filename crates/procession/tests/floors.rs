@@ -45,7 +45,14 @@ const ENGINE: House = House {
     exceptions: &[],
     common_type: Some("Arena"),
     floors: &[
-        &["error", "failpoint", "id_map", "deadline", "in_place"],
+        &[
+            "error",
+            "failpoint",
+            "id_map",
+            "deadline",
+            "in_place",
+            "numbered",
+        ],
         &["retries", "sys"],
         &["eventcount"],
         &["arena"],

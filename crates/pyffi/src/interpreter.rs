@@ -32,20 +32,22 @@ pub fn is_equal(_py: Python<'_>, buffer: &PyBuffer<u8>, bytes: &[u8]) -> bool {
 
 /// Returns whether a class was created by a `class` statement. Its instances then contain, besides the data of its bases,
 /// only attributes.
+///
+/// Such classes share one destructor, so it is compared with that of a class that is created here.
 pub fn is_made_by_python(class: &Bound<'_, PyType>) -> PyResult<bool> {
-    static OTHER: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static SAMPLE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let py = class.py();
-    let other = OTHER.get_or_try_init(py, || {
+    let sample = SAMPLE.get_or_try_init(py, || {
         let made = py
             .get_type::<PyType>()
             .call1(("Made", PyTuple::empty(py), PyDict::new(py)))?;
         Ok::<_, PyErr>(made.cast_into::<PyType>()?.unbind())
     })?;
-    let end = |class: &Bound<'_, PyType>| {
+    let destructor = |class: &Bound<'_, PyType>| {
         // SAFETY: the argument is a type, and the slot is valid for every type.
         unsafe { ffi::PyType_GetSlot(class.as_type_ptr(), ffi::Py_tp_dealloc) }
     };
-    Ok(end(class) == end(other.bind(py)))
+    Ok(destructor(class) == destructor(sample.bind(py)))
 }
 
 /// Makes the main thread call `work` between two bytecodes, usually within a moment.

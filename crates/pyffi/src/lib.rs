@@ -7,6 +7,8 @@
 //! * [`BufferProxy`]: the buffer of another object, and [`WritableOnRequest`]: one that its receivers may write to;
 //! * [`fastcall`]: methods that the interpreter calls without PyO3's layer in between;
 //! * [`in_a_moment`]: a call that the main thread makes between two bytecodes;
+//! * [`is_equal`]: whether a buffer that may change has certain bytes; [`is_made_by_python`]: whether a class is one of a
+//!   `class` statement;
 //! * [`environment_of_same_hashes`]: starts interpreters with the same hash secret.
 
 mod buffers;

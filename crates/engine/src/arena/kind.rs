@@ -1,52 +1,37 @@
 //! What lies in a block: one number in its cell.
 
-/// What lies in a block. Every free block has the kind zero, plain bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-pub(crate) enum Kind {
-    Bytes = 0,
-    Chunk = 1,
-    Part = 2,
-    Queue = 3,
-    Pipe = 4,
-    Lock = 5,
-    RLock = 6,
-    Semaphore = 7,
-    Condition = 8,
-    Event = 9,
-    Barrier = 10,
-    Value = 11,
-    /// Bytes with attachments, which hold objects: see `objects/attachments.rs`.
-    Attachments = 12,
-    /// Holds a block that several processes map privately: see `objects/private_mapping.rs`.
-    CowBuffer = 13,
-    RwLock = 14,
-    /// See `objects/labels.rs`.
-    Label = 15,
+use crate::numbered::numbered_enum;
+
+numbered_enum! {
+    /// What lies in a block. Every free block has the kind zero, plain bytes.
+    pub(crate) enum Kind: u32 {
+        Bytes = 0,
+        Chunk = 1,
+        Part = 2,
+        Queue = 3,
+        Pipe = 4,
+        Lock = 5,
+        RLock = 6,
+        Semaphore = 7,
+        Condition = 8,
+        Event = 9,
+        Barrier = 10,
+        Value = 11,
+        /// Bytes with attachments, which hold objects: see `objects/attachments.rs`.
+        Attachments = 12,
+        /// Holds a block that several processes map privately: see `objects/private_mapping.rs`.
+        CowBuffer = 13,
+        RwLock = 14,
+        /// See `objects/labels.rs`.
+        Label = 15,
+    }
 }
 
 impl Kind {
+    /// The kind with that number. A number that stands for none was overwritten; the block is treated as bytes.
+    #[inline]
     pub(crate) fn from_u32(raw: u32) -> Kind {
-        use Kind::*;
-        let all = [
-            Bytes,
-            Chunk,
-            Part,
-            Queue,
-            Pipe,
-            Lock,
-            RLock,
-            Semaphore,
-            Condition,
-            Event,
-            Barrier,
-            Value,
-            Attachments,
-            CowBuffer,
-            RwLock,
-            Label,
-        ];
-        all.get(raw as usize).copied().unwrap_or(Bytes)
+        Kind::from_number(raw).unwrap_or(Kind::Bytes)
     }
 
     pub(crate) fn name(self) -> &'static str {

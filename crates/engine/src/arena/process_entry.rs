@@ -30,8 +30,8 @@ pub(crate) struct ProcessEntry {
     pub(crate) since: AtomicU64,
     /// What [reports](LivenessSource) the end of the process (bits 0-1), and the epoch it is valid for (bits 2-20).
     liveness_source: AtomicU32,
-    /// The epoch whose end was announced to sleepers (bits 0-18). With [`NOT_ANNOUNCED`], the epoch of an occupant of
-    /// whom nothing had been announced when it claimed the entry. See `process_table/death_watch.rs`.
+    /// The epoch whose end was announced to sleepers (bits 0-18). With [`NOT_ANNOUNCED`], the epoch of a
+    /// process that claimed the entry before the end of the entry's former process was announced. See `process_table/death_watch.rs`.
     pub(crate) announced: AtomicU32,
     /// One of them is held for as long as the process lives.
     pub(crate) liveness: [LivenessWord; 2],

@@ -39,12 +39,16 @@ pub(crate) const ATTACHMENT_INDEX: SizeClass = SizeClass(2 * SIZES + 8);
 /// The bytes of a chunk's header; its slots follow.
 pub(crate) const CHUNK_HEADER: u64 = 192;
 
+/// The bytes of a slot, its header included.
+pub(crate) const NARROW_SLOT: u32 = 128;
+pub(crate) const WIDE_SLOT: u32 = 1152;
+
 /// The slots of a chunk: their number, and the bytes of each.
 pub(crate) fn slots_of(class: SizeClass) -> Option<(u32, u32)> {
     match class {
-        SHORT_CHUNK => Some((16, 128)),
-        LONG_CHUNK => Some((256, 128)),
-        WIDE_CHUNK => Some((64, 1152)),
+        SHORT_CHUNK => Some((16, NARROW_SLOT)),
+        LONG_CHUNK => Some((256, NARROW_SLOT)),
+        WIDE_CHUNK => Some((64, WIDE_SLOT)),
         _ => None,
     }
 }

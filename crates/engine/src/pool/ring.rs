@@ -15,6 +15,7 @@ use crate::sys::atomic::{AtomicU64, Ordering};
 pub(crate) trait RingMemory {
     /// The number of records, and of slots in the ring: a power of two, below 2^32.
     fn capacity(&self) -> u32;
+    /// The state word of a record; `number` is below the capacity.
     fn state(&self, number: u32) -> &AtomicU64;
     /// The ring slot at a position: record number in the low half, generation in the high half.
     fn ring_slot(&self, position: u64) -> &AtomicU64;

@@ -14,48 +14,31 @@ use crate::arena::owner::ProcId;
 use crate::arena::{Arena, home_if_any};
 use crate::deadline::{Deadline, monotonic_ns};
 use crate::failpoint;
+use crate::numbered::numbered_enum;
 use crate::sys::futex::{self, Slept};
 use crate::sys::robust_mutex;
 
-/// What a thread waits for at an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u64)]
-pub enum WaitReason {
-    /// A lock to become free.
-    Lock = 1,
-    /// A semaphore to have units.
-    Units = 2,
-    /// An event to be set.
-    Event = 3,
-    /// A condition to be notified.
-    Notification = 4,
-    /// The other parties of a barrier to arrive.
-    Parties = 5,
-    /// A message to arrive.
-    Message = 6,
-    /// A queue or pipe to have room.
-    Room = 7,
-    /// All messages to be reported done.
-    Finished = 8,
-    /// A task for a pool's worker.
-    Task = 9,
-}
-
-impl WaitReason {
-    fn from_bits(bits: u64) -> Option<WaitReason> {
-        use WaitReason::*;
-        let all = [
-            Lock,
-            Units,
-            Event,
-            Notification,
-            Parties,
-            Message,
-            Room,
-            Finished,
-            Task,
-        ];
-        all.get((bits as usize).wrapping_sub(1)).copied()
+numbered_enum! {
+    /// What a thread waits for at an object.
+    pub enum WaitReason: u64 {
+        /// A lock to become free.
+        Lock = 1,
+        /// A semaphore to have units.
+        Units = 2,
+        /// An event to be set.
+        Event = 3,
+        /// A condition to be notified.
+        Notification = 4,
+        /// The other parties of a barrier to arrive.
+        Parties = 5,
+        /// A message to arrive.
+        Message = 6,
+        /// A queue or pipe to have room.
+        Room = 7,
+        /// All messages to be reported done.
+        Finished = 8,
+        /// A task for a pool's worker.
+        Task = 9,
     }
 }
 
@@ -81,7 +64,7 @@ fn word(what: WaitReason, block: BlockId, since: u64) -> u64 {
 
 fn read(word: u64) -> Option<WaitRecord> {
     Some(WaitRecord {
-        what: WaitReason::from_bits(word >> 32 & 15)?,
+        what: WaitReason::from_number(word >> 32 & 15)?,
         block: BlockId::new(word as u32)?,
         since: Duration::from_nanos((tenths().wrapping_sub(word >> 36) & TIME_MASK) * TENTH_NS),
     })

@@ -199,6 +199,8 @@ class ProcessBackend(PoolBackend):
             case "refused":
                 job, index, error = details
                 self.jobs.set_result(job, index, False, error)
+            case "woken":
+                pass
             case "abandoned":
                 job, index = details
                 error = context.ProcessError(f"{self._name(job, None)} was dropped by its worker")

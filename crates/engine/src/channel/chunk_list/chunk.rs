@@ -10,19 +10,18 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::arena::Arena;
 use crate::arena::cell::BlockId;
 use crate::arena::size_class;
-use crate::arena::size_class::{CHUNK_HEADER, LONG_CHUNK, SHORT_CHUNK, SizeClass, WIDE_CHUNK};
+use crate::arena::size_class::{
+    CHUNK_HEADER, LONG_CHUNK, NARROW_SLOT, SHORT_CHUNK, SizeClass, WIDE_CHUNK, WIDE_SLOT,
+};
 use crate::channel::chunk_list::done_marks::DoneMarks;
 use crate::channel::chunk_list::link::{Link, LinkWord};
 use crate::channel::chunk_list::slot::{INC_MASK, SlotWord};
 use crate::error::{Error, Result};
 use crate::sys::cpu;
 
-/// The size of the smallest slots.
-const NARROW: u64 = 128;
-
 /// The longest message that lies in its slot: in every chunk, and in a wide one.
-pub(crate) const BODY: usize = 128 - SLOT_HEAD;
-pub(crate) const WIDE_BODY: usize = 1152 - SLOT_HEAD;
+pub(crate) const BODY: usize = NARROW_SLOT as usize - SLOT_HEAD;
+pub(crate) const WIDE_BODY: usize = WIDE_SLOT as usize - SLOT_HEAD;
 
 impl Link {
     pub(crate) fn block(self) -> Option<BlockId> {
@@ -352,7 +351,7 @@ impl<'a> Chunk<'a> {
     /// What one slot takes of a limit, in units of the smallest slot.
     #[inline]
     pub(crate) fn weight(&self) -> u64 {
-        u64::from(self.stride) / NARROW
+        u64::from(self.stride) / u64::from(NARROW_SLOT)
     }
 
     pub(crate) fn base(&self) -> u64 {
