@@ -436,3 +436,12 @@ def test_a_large_dict_is_iterated_in_order_before_and_after_it_moves(manager: An
     assert list(shared) == list(range(500)) and not is_in_memory(shared)
     reads_until_it_moves(shared, 3)
     assert list(shared) == list(range(500))
+
+
+def test_values_move_although_the_first_calls_fail(manager: Any) -> None:
+    """A call that raises counts like any other."""
+    shared = manager.dict({n: n for n in range(50)})
+    for _ in range(9):
+        with pytest.raises(KeyError):
+            shared["missing"]
+    assert is_in_memory(shared)

@@ -69,15 +69,19 @@ class _StoreProxy:
         calls, self._calls, self._next_ask = self._calls, 0, 0
         if self._serializer != "pickle":
             return self._callmethod(method, args)
+        again = 1
         try:
             answer, value = self._callmethod("_share_or_call", (calls, method, args))
+            again = answer if isinstance(answer, int) else 0
         except _std.RemoteError as error:
             if "_share_or_call" not in str(error):
                 raise
             # The server is another implementation, without this method.
+            again = 0
             return self._callmethod(method, args)
+        finally:
+            self._next_ask = again
         if isinstance(answer, int):
-            self._next_ask = answer
             return value
         store = self._store_kind.__new__(self._store_kind)
         try:
