@@ -407,7 +407,7 @@ class Pool(_StdPool):
             if not hasattr(iterable, "__len__"):
                 raise
             failed: MapResult[_T] = MapResult.of(self, func, callback, error_callback)
-            failed._create(1, failed.is_delivered())
+            failed._create(1, failed._is_delivered())
             failed._begin()
             failed._set(0, (False, error))
             return failed
@@ -415,7 +415,7 @@ class Pool(_StdPool):
             chunksize = max(1, chunksize)
         result: MapResult[_T] = MapResult.of(self, func, callback, error_callback)
         parts = self._backend.chunks(len(items), chunksize)
-        result._create(parts, result.is_delivered(), fail_fast)
+        result._create(parts, result._is_delivered(), fail_fast)
         result._measure(len(items), chunksize or -(-len(items) // (4 * self._processes)))
         self._spread(result, func, star, items, chunksize, task_timeout, retries)
         return result

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import runpy
 import sys
-from multiprocessing import context, process
+from multiprocessing import process
 
 from proof import EXPECTED, MODE
 
@@ -22,8 +22,6 @@ if __name__ == "__main__":
         start(self)
 
     process.BaseProcess.start = watched_start
-    for kind in (context.ForkProcess, context.SpawnProcess, context.ForkServerProcess, context.Process):
-        assert kind.start is watched_start, kind
     sys.argv[:] = sys.argv[1:]
     try:
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

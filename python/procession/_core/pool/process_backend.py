@@ -78,11 +78,11 @@ class ProcessBackend(PoolBackend):
         self, result: Any, function: Any, args: Any, kwds: Any, timeout: float | None, retries: int
     ) -> None:
         # Calls keep their order: this one comes after those whose arguments wait.
-        policy = timeout, retries, result.is_delivered()
+        policy = timeout, retries, result._is_delivered()
         if self.deferred.sources or not self.task_queue.submit_call(
             result, self.cache, function, args, kwds, policy
         ):
-            result._create(1, result.is_delivered())
+            result._create(1, result._is_delivered())
             items = iter([(function, args, kwds)])
             source = TaskSource(result._handle, _native.PoolFunction.of_calls(timeout, retries), items)
             self.deferred.add(result, source)

@@ -116,7 +116,7 @@ class ApplyResult(_Job, Generic[_T]):
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> None:
         self._set_up(pool, None, callback, error_callback)
-        self._create(1, self.is_delivered())
+        self._create(1, self._is_delivered())
         self._begin()
 
     @classmethod
@@ -145,7 +145,7 @@ class ApplyResult(_Job, Generic[_T]):
             self._error_callback = error_callback
             self._backend.start_callback_thread()
 
-    def is_delivered(self) -> bool:
+    def _is_delivered(self) -> bool:
         """Return whether it has callbacks."""
         return self._callback is not None or self._error_callback is not None
 
@@ -258,7 +258,7 @@ class MapResult(ApplyResult[list[_T]]):
         self._measure(length, chunksize)
         self._is_of_lists = True
         self._set_up(pool, None, callback, error_callback)
-        self._create(-(-length // chunksize) if chunksize > 0 else 0, self.is_delivered())
+        self._create(-(-length // chunksize) if chunksize > 0 else 0, self._is_delivered())
         self._begin()
 
     def _measure(self, length: int, chunksize: int) -> None:

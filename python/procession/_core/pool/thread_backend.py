@@ -73,7 +73,7 @@ class ThreadBackend(PoolBackend):
         self, result: Any, function: Any, args: Any, kwds: Any, timeout: float | None, retries: int
     ) -> None:
         _refuse(timeout)
-        result._create(1, result.is_delivered())
+        result._create(1, result._is_delivered())
         task = (result._job, 0, False, function, args, kwds)
         result._handle.begin(result, self.cache, self._tasks.put, [task])
 
