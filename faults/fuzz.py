@@ -319,7 +319,9 @@ def main() -> int:
     parser.add_argument("--target", choices=TARGETS, required=True)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--first", type=int, help="only the first FIRST seeds, and those of the corpus")
-    parser.add_argument("--skip", type=int, default=0, help="leave out the first SKIP seeds and the corpus")
+    parser.add_argument(
+        "--skip", type=int, default=0, help="with --first: leave out the first SKIP seeds and the corpus"
+    )
     parser.add_argument("--seed", type=int, help="try this seed only, in this process")
     options = parser.parse_args()
     target = TARGETS[options.target]

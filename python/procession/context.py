@@ -113,8 +113,6 @@ def _starter(popen_module: str) -> Any:
     """Make the `_Popen` of a process class: static, because the stdlib calls it on classes and objects."""
 
     def start(process_obj: BaseProcess) -> Any:
-        if choice.reason is not None:
-            _process._cleanup()
         return (_parts.get(popen_module) or _part(popen_module)).Popen(process_obj)
 
     return staticmethod(start)
@@ -577,9 +575,7 @@ _concrete_contexts = _Contexts(
         if kind._name in _std._concrete_contexts
     }
 )
-_counterparts = {
-    context: dict.get(_concrete_contexts, name) for name, context in dict.items(_std._concrete_contexts)
-}
+_counterparts = {context: _counterpart(context) for context in dict.values(_std._concrete_contexts)}
 _default_context = DefaultContext()
 choice.default_context = _default_context
 

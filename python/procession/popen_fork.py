@@ -9,7 +9,7 @@ import os
 
 from . import _native
 from ._core._typing import Any
-from ._core.start.bootstrap import clean_up_failed_fork, run_forked_child
+from ._core.start.bootstrap import reap_incomplete_child, release_forked_entry, run_forked_child
 from ._core.start.child import UNKNOWN_STATUS as UNKNOWN_STATUS
 from ._core.start.child import ChildProcess
 from ._core.start.parent_death import dies_with_parent
@@ -26,19 +26,28 @@ class Popen(ChildProcess):
 
     def _launch(self, process_obj: Any) -> None:
         parent = _native.prepare_fork()
-        pid, pipe = 0, None
+        pipe = None
         try:
             if dies_with_parent(process_obj):
                 _native.prepare_lifeline()
             if parent is None:
                 parent = sentinels.of_this_process()
                 pipe = sentinels.pipe_if_needed()
-            pid = fork()
+            try:
+                pid = fork()
+            except OSError:
+                release_forked_entry()
+                raise
             if pid == 0:
                 run_forked_child(process_obj, parent)
-            self.proc_id, sentinel = _native.confirm_fork(pid)
-        except BaseException as error:
-            clean_up_failed_fork(pid, error)
+            self.proc_id, sentinel, error = _native.confirm_fork(pid)
+            if error is not None:
+                reap_incomplete_child(pid, self.proc_id)
+                try:
+                    raise error
+                finally:
+                    del error  # Its traceback refers to this frame.
+        except BaseException:
             if pipe is not None:
                 pipe.failed()
             raise

@@ -116,8 +116,8 @@ MODULES += ["shared_memory", "heap", "spawn", "forkserver", "rust"]
 def test_annotations_can_be_evaluated(name: str) -> None:
     """`typing.get_type_hints` resolves those of every public class and function."""
     module = importlib.import_module(f"procession.{name}".rstrip("."))
-    for exported in module.__all__:
-        value = getattr(module, exported)
+    classes = [v for v in vars(module).values() if inspect.isclass(v) and v.__module__ == module.__name__]
+    for value in [getattr(module, exported) for exported in module.__all__] + classes:
         members = vars(value).values() if inspect.isclass(value) else []
         for thing in (value, *(member for member in members if inspect.isfunction(member))):
             if inspect.isroutine(thing) or inspect.isclass(thing):

@@ -416,18 +416,17 @@ def test_many_values_move_when_they_are_used_often(manager: Any) -> None:
     """Few values move at once. To move thousands for one read would cost more than the read."""
     assert reads_until_it_moves(manager.dict({1: 1}), 1) == 1
     values = range(2000)
-    assert reads_until_it_moves(manager.dict({n: n for n in values}), 7) == 200
-    assert reads_until_it_moves(manager.list(values), 7) == 200
+    assert 200 <= reads_until_it_moves(manager.dict({n: n for n in values}), 7) < 220
+    assert 200 <= reads_until_it_moves(manager.list(values), 7) < 220
 
 
 def test_all_proxies_together_use_the_values_often(manager: Any) -> None:
     """Each proxy counts its own calls, and the server the calls of all."""
     first = manager.dict({n: n for n in range(1000)})
     second = pickle.loads(pickle.dumps(first))
-    for _ in range(99):
+    for _ in range(65):
         assert first[1] == second[1] == 1
-    assert second.get(1001, "missing") == "missing"
-    assert is_in_memory(first) or is_in_memory(second)
+    assert is_in_memory(first) and is_in_memory(second)
     assert first.copy() == {n: n for n in range(1000)}
 
 

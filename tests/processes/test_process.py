@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import multiprocessing
-import multiprocessing.connection
 import os
 import platform
 import select
@@ -479,37 +478,6 @@ def test_a_child_that_lives_is_asked_for_by_one_call(method):
         child.join()
     assert answers == (True, None, set(children))
     assert [call for call in calls if call != "getpid"] == ["waitid"] * 5
-
-
-def test_a_start_asks_no_child_that_lives(ctx):
-    """So the thousandth start costs no more than the first one. A child that ended is forgotten."""
-    go_on, leave = ctx.Event(), ctx.Event()
-    children = [ctx.Process(target=go_on.wait) for _ in range(3)] + [ctx.Process(target=leave.wait)]
-    for child in children:
-        child.start()
-    asked: list[int] = []
-    poll = popen_fork.Popen.poll
-
-    def note(popen, *flag):
-        asked.append(popen.pid)
-        return poll(popen, *flag)
-
-    with pytest.MonkeyPatch.context() as patch:
-        for popen in {type(child._popen) for child in children}:
-            patch.setattr(popen, "poll", note)
-        children.append(ctx.Process(target=go_on.wait))
-        children[-1].start()
-        assert asked == []
-        leave.set()
-        assert multiprocessing.connection.wait([children[3].sentinel], timeout=60)
-        children.append(ctx.Process(target=go_on.wait))
-        children[-1].start()
-        assert sorted(asked) == sorted(child.pid for child in children[:5])
-    assert children[3] not in multiprocessing.process._children
-    go_on.set()
-    for child in children:
-        child.join()
-        assert child.exitcode == 0
 
 
 def test_a_status_that_somebody_else_took_is_unknown_to_who_asks():

@@ -1,12 +1,12 @@
 """The names of `typing` that annotations use, without importing it: that takes half as long as the package.
 
-The package never evaluates its annotations. Type parameters are for type checkers only: at run time, a
-generic base class with parameters is the plain class.
+The package never evaluates its annotations. Type parameters are for type checkers only: at run time, a base
+class with type variables as parameters is the plain class.
 """
 
 from __future__ import annotations
 
-# Not written as False, so that jedi looks into both branches of an `if`.
+# Within this module only; others import that of `_core/__init__.py`.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:

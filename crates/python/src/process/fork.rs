@@ -21,15 +21,20 @@ pub fn prepare_fork() -> PyResult<Option<RawFd>> {
     Ok(open_pidfd(getpid()))
 }
 
-/// Returns, in the parent, the id of the child just forked, and a pidfd of the child.
+/// Returns, in the parent, the id of the child just forked, a pidfd of the child, and None.
 ///
-/// The id is None if this process had no shared memory, the pidfd if the system did not give one. Raises `MemoryError`
-/// or `OSError` as `check_fork` does.
+/// The id is None if this process had no shared memory, the pidfd if the system did not give one. In place of the last
+/// None there is the error of `check_fork`, if the child could not take over what its parent holds; it is returned and
+/// not raised, so that the caller can tell it from the exception of a signal handler.
 #[pyfunction]
-pub fn confirm_fork(pid: i32) -> PyResult<(Option<u32>, Option<KnownFd>)> {
-    check_fork()?;
-    let pidfd = Pid::from_raw(pid).and_then(open_pidfd).map(KnownFd::new);
-    Ok((forked_child(), pidfd))
+pub fn confirm_fork(pid: i32) -> (Option<u32>, Option<KnownFd>, Option<PyErr>) {
+    let error = check_fork().err();
+    let child = Pid::from_raw(pid).filter(|_| error.is_none());
+    (
+        forked_child(),
+        child.and_then(open_pidfd).map(KnownFd::new),
+        error,
+    )
 }
 
 fn open_pidfd(pid: Pid) -> Option<RawFd> {

@@ -7,6 +7,8 @@ data) it works like the stdlib's proxies.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from .. import TYPE_CHECKING
 from .._typing import Any, TypeVar, plain
 from ..compat import proxies as compat_proxies
@@ -22,7 +24,6 @@ _K = TypeVar("_K")
 _V = TypeVar("_V")
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Self
 
     from ..compat.proxies import DictProxy as _BaseDict

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
         _backend: PoolBackend
 
+else:
+    PoolJob = Self = Pool = object
 
 _T = TypeVar("_T")
 

@@ -25,7 +25,7 @@ from .exit_mark import exit_function
 from .parent_death import dies_with_parent
 from .running import exit_code, report_error, run_bootstrap
 
-__all__ = ["clean_up_failed_fork", "run_forked_child"]
+__all__ = ["reap_incomplete_child", "release_forked_entry", "run_forked_child"]
 
 _thread: Any = threading
 _exit_handlers: Any = atexit
@@ -42,17 +42,20 @@ _IS_KNOWN = sys.version_info < (3, 16)
 Role = tuple[Any, int]
 
 
-def clean_up_failed_fork(pid: int, error: BaseException) -> None:
-    """Release what was reserved for a child that did not start; `pid` is 0 then.
-
-    Or reap a child that could not take over what its parent holds: such a child exits at once.
-    """
-    if pid and not isinstance(error, (MemoryError, OSError, RuntimeError)):
-        return  # An interrupt: the child runs.
-    if pid:
-        os.waitpid(pid, 0)
+def release_forked_entry() -> None:
+    """Release the entry that was reserved for a child, after a fork that failed."""
     if (proc_id := _native.forked_child()) is not None:
-        (_native.reap if pid else _native.release_entry)(proc_id)
+        _native.release_entry(proc_id)
+
+
+def reap_incomplete_child(pid: int, proc_id: int | None) -> None:
+    """Reap a child that could not take over what its parent holds: it exits at once."""
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass  # SIGCHLD is ignored.
+    if proc_id is not None:
+        _native.reap(proc_id)
 
 
 def _is_whole() -> bool:

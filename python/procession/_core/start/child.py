@@ -42,6 +42,7 @@ class ChildProcess:
     """One started child; `proc_id` is its entry in the engine's process table."""
 
     method: str
+    looks_for_ended_children = True
 
     pid: int
     sentinel: int
@@ -74,7 +75,7 @@ class ChildProcess:
         if self.returncode is not None:
             return self.returncode
         try:
-            # Each start of a process asks all children that live.
+            # `active_children` and `is_alive` come here for children that live.
             if flag == _AT_ONCE and _waitid(_BY_PID, self.pid, _PEEK) is None:
                 return None
         except OSError:

@@ -24,7 +24,7 @@ from procession import _native
 
 from ..system.fd import REFUSALS
 from ..system.sentinels import of_child
-from .bootstrap import Role, clean_up_failed_fork, run_forked_child
+from .bootstrap import Role, reap_incomplete_child, release_forked_entry, run_forked_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -173,18 +173,19 @@ class Server:
         return True
 
     def _fork(self, request: Request, report_to: socket.socket) -> None:
-        pid = 0
         try:
             pid = os.fork()
-            if pid == 0:
-                run_forked_child(None, 0, lambda: self._become_child(request, report_to))
-            _, child = _native.confirm_fork(pid)
-        except (MemoryError, OSError, RuntimeError) as error:
-            clean_up_failed_fork(pid, error)
-            if isinstance(error, OSError):
-                raise
-            # There is no memory to make the child a holder of what this server holds.
-            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from None
+        except OSError:
+            release_forked_entry()
+            raise
+        if pid == 0:
+            run_forked_child(None, 0, lambda: self._become_child(request, report_to))
+        proc_id, child, error = _native.confirm_fork(pid)
+        if error is not None:
+            reap_incomplete_child(pid, proc_id)
+            # Else there is no memory to make the child a holder of what this server holds.
+            number = getattr(error, "errno", None) or errno.ENOMEM
+            raise OSError(number, os.strerror(number))
         try:
             still_needed = report_to.dup()
             pidfd = of_child(pid) if child is None else child.detach()

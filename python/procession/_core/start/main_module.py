@@ -42,7 +42,12 @@ def _is_called_by(main: ModuleType, depth: int) -> bool:
     if frame.f_globals is main.__dict__:
         return True
     # The process class of the current start method calls that of the method itself.
-    return frame.f_back is not None and frame.f_back.f_globals is main.__dict__
+    if frame.f_globals.get("__name__") != _MODULE_OF_START or frame.f_back is None:
+        return False
+    return frame.f_back.f_globals is main.__dict__
+
+
+_MODULE_OF_START = f"{__package__}.startable_process"
 
 
 def _executed_in(main: ModuleType) -> ModuleType:

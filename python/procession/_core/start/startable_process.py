@@ -55,11 +55,13 @@ class StartableProcess(BaseProcess):
 
     def start(self) -> None:
         """Start the child, which calls `run`; once for each object, by the process that made it."""
-        if BaseProcess.start is not _start and not _may_daemons_start:
-            super().start()
+        # A tool may have replaced the base class's method, or another base class may have one.
+        inherited = super().start
+        if getattr(inherited, "__func__", None) is not _start and not _may_daemons_start:
+            inherited()
             return
-        # As the base class does, except that the `Popen` looks for children that have ended: only it
-        # can do that without asking each one.
+        # As the base class does, except that the package's `Popen` looks for children that have ended: only
+        # it can do that without asking each one.
         self._check_closed()
         assert self._popen is None, "cannot start a process twice"
         assert self._parent_pid == os.getpid(), "can only start a process object created by current process"
@@ -68,6 +70,8 @@ class StartableProcess(BaseProcess):
         )
         self._popen = self._Popen(self)
         self._sentinel = self._popen.sentinel
+        if not getattr(self._popen, "looks_for_ended_children", False):
+            _process._cleanup()
         # The target may refer to this object.
         del self._target, self._args, self._kwargs
         _process._children.add(self)
