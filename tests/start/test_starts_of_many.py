@@ -82,7 +82,7 @@ def test_a_start_that_another_base_class_has_is_called():
 
 
 def test_an_exception_of_a_handler_in_a_start_does_not_wait_for_the_child():
-    """A handler may raise what the system raises as well, such as TimeoutError. The child is well, and runs."""
+    """A handler may raise what the system raises too, such as TimeoutError. The child is well, and runs."""
     context = procession.get_context("fork")
     go_on = context.Event()
     confirm = _native.confirm_fork
