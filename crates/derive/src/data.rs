@@ -47,23 +47,15 @@ pub(crate) fn of_struct(krate: &Path, name: &Ident, data: &DataStruct, repr: Rep
 }
 
 /// `InPlace`, on conditions that the compiler checks where the type is used in place: a struct that has padding, or a
-/// field that cannot be used in place, is plain all the same. The conditions name a
-/// lifetime of their own, because the compiler checks a condition without one here already, where it would be an error.
+/// field that cannot be used in place, is plain all the same.
+///
+/// The engine's macro writes the `unsafe impl` and its conditions. So they are the engine's own, whatever the user's
+/// code means by the path of the crate.
 fn in_place(krate: &Path, name: &Ident, fields: &Fields) -> TokenStream {
-    let types: Vec<_> = fields.iter().map(|field| &field.ty).collect();
+    let members = fields.members();
+    let types = fields.iter().map(|field| &field.ty);
     quote! {
-        // SAFETY: every field is `InPlace`, and the fields together are as large as the struct, so none of its bytes
-        // are padding.
-        #[automatically_derived]
-        unsafe impl #krate::InPlace for #name
-        where
-            #(for<'a> #krate::__derive::Field<'a, #types>: #krate::__derive::FieldInPlace<#name>,)*
-            for<'a> #krate::__derive::Padding<
-                'a,
-                { ::core::mem::size_of::<#name>() - (0 #(+ ::core::mem::size_of::<#types>())*) },
-            >: #krate::__derive::NoPadding<#name>,
-        {
-        }
+        #krate::__derive::in_place! { #name { #(#members: #types,)* } }
     }
 }
 

@@ -92,11 +92,14 @@ mod tests {
     #[test]
     fn only_a_struct_of_a_known_order_can_be_used_in_place() {
         let unordered = code(parse_quote! { struct Point { x: f64 } });
-        assert!(!unordered.contains("InPlace"), "{unordered}");
+        assert!(!unordered.contains("in_place"), "{unordered}");
         let ordered = code(parse_quote! { #[repr(C)] struct Point { x: f64 } });
-        assert!(ordered.contains("InPlace for Point"), "{ordered}");
+        assert!(
+            ordered.contains("in_place ! { Point { x : f64 , } }"),
+            "{ordered}"
+        );
         let light = code(parse_quote! { #[repr(u8)] enum Light { Red } });
-        assert!(!light.contains("InPlace"), "{light}");
+        assert!(!light.contains("in_place"), "{light}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Plain data that is used where it lies: bytes of a message as a slice of numbers.
 
+use std::marker::PhantomData;
+
 /// A type whose values are the bytes they consist of, so that a slice of them may lie in a message that another process
 /// wrote: numbers, arrays of them, and `#[repr(C)]` structs of such fields without padding.
 ///
@@ -25,6 +27,75 @@ numbers!(u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize f32 f64);
 
 // SAFETY: items of such a type, one directly after the other.
 unsafe impl<T: InPlace, const N: usize> InPlace for [T; N] {}
+
+/// Implements [`InPlace`] for a struct, on conditions that the compiler checks where the struct is used in place: each
+/// field is `InPlace`, and there is no padding. For derive macros.
+///
+/// It is sound whatever it is called with. It compiles only if the struct has exactly these members, with these types.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __in_place {
+    ($name:ident { $($member:tt: $field:ty,)* }) => {
+        const _: fn(&$name) = |value| {
+            let $name { $($member: _),* } = *value;
+            // No conversion makes another type of a value that is `InPlace`.
+            $(let _: $field = value.$member;)*
+        };
+
+        // The conditions name a lifetime of their own, because the compiler checks a condition without one here
+        // already, where it would be an error.
+        //
+        // SAFETY: every field is `InPlace`, and the fields together are as large as the struct, so none of its bytes
+        // are padding. Both are conditions on traits that safe code cannot implement, and the fields are all the
+        // struct has (checked above).
+        #[automatically_derived]
+        unsafe impl $crate::InPlace for $name
+        where
+            $(for<'a> $crate::in_place::Field<'a, $field>: $crate::in_place::FieldInPlace<$name>,)*
+            for<'a> $crate::in_place::Padding<
+                'a,
+                { ::core::mem::size_of::<$name>() - (0 $(+ ::core::mem::size_of::<$field>())*) },
+            >: $crate::in_place::NoPadding<$name>,
+        {
+        }
+    };
+}
+
+/// A field of type `T`, for a condition of an `impl`.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Field<'a, T>(PhantomData<&'a T>);
+
+/// Holds for the fields that can be used in place as a part of `S`.
+///
+/// # Safety
+/// The field's type is [`InPlace`].
+#[doc(hidden)]
+pub unsafe trait FieldInPlace<S> {}
+
+// SAFETY: the condition says it.
+unsafe impl<T: InPlace, S> FieldInPlace<S> for Field<'_, T> {}
+
+/// As many bytes of padding, for a condition of an `impl`.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Padding<'a, const BYTES: usize>(PhantomData<&'a ()>);
+
+/// Holds for no padding in `S`.
+///
+/// # Safety
+/// The number of bytes is zero.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{S}` has padding, so it cannot be used where it lies in shared memory",
+    label = "some of its bytes are padding",
+    note = "fill the padding with a field of type `[u8; BYTES]`, or put the fields with the largest alignment first; \
+            `Padding` tells how many bytes there are"
+)]
+pub unsafe trait NoPadding<S> {}
+
+// SAFETY: no bytes.
+unsafe impl<S> NoPadding<S> for Padding<'_, 0> {}
 
 /// The bytes as items.
 ///

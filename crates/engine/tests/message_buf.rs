@@ -136,7 +136,11 @@ fn a_message_is_not_its_readers_forked_childs() {
         Child::fork(|| {
             let parents = kept.take().unwrap();
             assert!(!parents.is_mine());
-            assert!(parents.into_buf().is_err());
+            let parents = parents.into_buf().unwrap_err();
+            assert!(
+                parents.lend().is_err(),
+                "it would write to its parent's memory"
+            );
         })
         .succeed();
         let other = buf_of(&[2; 5000]);

@@ -63,7 +63,8 @@ impl<T> Collector<T> {
         }
     }
 
-    /// Adds the result of a task. Returns false, and drops it, if the task has a result or the job was cut.
+    /// Adds the result of a task. Returns false, and drops it, if the job was cut or has no such task; and, in the
+    /// order of the tasks, if the task has a result. In the order of completion, the caller adds one result per task.
     pub fn put(&mut self, index: usize, result: T, failed: bool) -> bool {
         if self.is_cut || self.expected.is_some_and(|tasks| index >= tasks) {
             return false;
@@ -100,8 +101,11 @@ impl<T> Collector<T> {
     }
 
     /// Adds the failure that ends the results after those of `index` tasks. In the order of completion, it waits for
-    /// these.
+    /// these. Returns false, and drops it, if the job was cut.
     pub fn put_last(&mut self, index: usize, failure: T) -> bool {
+        if self.is_cut {
+            return false;
+        }
         if let Arrived::InOrder { .. } = self.arrived {
             return self.put(index, failure, true);
         }
@@ -145,6 +149,7 @@ impl<T> Collector<T> {
 
     fn cut(&mut self) {
         self.is_cut = true;
+        self.last = None;
         self.expected = Some(self.count);
         self.skip_gaps();
     }
@@ -360,6 +365,24 @@ mod tests {
         results.put(0, 'a', false);
         assert!(results.is_complete());
         assert_eq!(taken(&mut results), "ax");
+    }
+
+    #[test]
+    fn a_failure_of_the_arguments_does_not_open_a_job_again_that_was_cut() {
+        for order in [Order::Tasks, Order::Completion] {
+            let mut results = collector(order, None);
+            results.put(0, 'a', false);
+            assert!(results.fail_rest(|| 'x'));
+            assert!(!results.put_last(2, 'y'));
+            results.expect(3);
+            assert!(results.is_complete());
+            assert_eq!(taken(&mut results), "ax");
+        }
+        let mut results = collector(Order::Completion, None);
+        results.put_last(1, 'y');
+        assert!(results.cut_by('x'));
+        assert!(!results.put(0, 'a', false) && results.is_complete());
+        assert_eq!(taken(&mut results), "x");
     }
 
     #[test]

@@ -71,6 +71,11 @@ impl WorkerMessage {
         self.0.holds_objects()
     }
 
+    /// Whether this process owns the bytes; see [`Message::is_mine`].
+    pub fn is_mine(&self) -> bool {
+        self.0.is_mine()
+    }
+
     /// The message that the worker passed to `finish` or `notify`.
     pub fn into_message(self) -> Message {
         self.0.without_front(HEADER)

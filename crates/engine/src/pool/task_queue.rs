@@ -339,6 +339,10 @@ impl TaskQueue {
                 return Ok(Event::Gone(worker));
             }
             let mut scheduler = self.scheduler();
+            // A thread that assists may have emptied the queue since, and has then passed on what was in it.
+            if let Some(event) = scheduler.events.pop_front() {
+                return Ok(event);
+            }
             let (overdue, recheck_in) = scheduler.overdue(&self.shared, monotonic_ns());
             if let Some(event) = overdue {
                 return Ok(event);
@@ -369,11 +373,8 @@ impl TaskQueue {
         let mut passed_on = false;
         self.assistants.enter();
         let done = self.assistants.spin.until(|| {
-            while let Some(event) = self.take_event() {
-                if let Some(other) = results.take(event) {
-                    self.scheduler().events.push_back(other);
-                    passed_on = true;
-                }
+            while let Some(result) = self.take_result(&mut passed_on) {
+                results.take(result);
             }
             is_done().then_some(())
         });
@@ -385,21 +386,28 @@ impl TaskQueue {
         done.is_some()
     }
 
-    /// Takes an event that a worker has sent.
-    fn take_event(&self) -> Option<Event> {
+    /// Takes a result that a worker has sent. Passes the events before it on to the watching thread.
+    fn take_result(&self, passed_on: &mut bool) -> Option<Event> {
         if self.results.is_empty() {
             return None;
         }
-        // Until the task is settled, no thread may conclude from an empty queue that its result will never come.
+        // Until the task is settled, and the event passed on, no thread may conclude from an empty queue that they will
+        // never come.
         let mut scheduler = self.scheduler();
-        let event = loop {
-            let message = self.results.get(Deadline::NOW).ok()?;
-            if let Some(event) = self.read(message, &mut scheduler) {
-                break event;
+        let mut result = None;
+        while result.is_none()
+            && let Ok(message) = self.results.get(Deadline::NOW)
+        {
+            match self.read(message, &mut scheduler) {
+                event @ (None | Some(Event::Result { .. })) => result = event,
+                Some(other) => {
+                    scheduler.events.push_back(other);
+                    *passed_on = true;
+                }
             }
-        };
+        }
         self.refill(scheduler);
-        Some(event)
+        result
     }
 
     fn gone(&self) -> MutexGuard<'_, VecDeque<ProcId>> {

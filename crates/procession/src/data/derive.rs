@@ -1,8 +1,85 @@
 //! What `#[derive(Plain)]` makes use of. It is public for the code that the macro writes, and for nothing else.
+//!
+//! Programs that forbid `unsafe` derive it, too:
+//! ```
+//! #![forbid(unsafe_code)]
+//! #[derive(Clone, Copy, procession::Plain)]
+//! #[repr(C)]
+//! struct Point { x: f64, y: f64 }
+//!
+//! fn check<T: procession::InPlace>() {}
+//! check::<Point>();
+//! ```
+//! Safe code cannot make another type `InPlace`, neither by the conditions:
+//! ```compile_fail,E0200
+//! use procession::Plain;
+//! use procession_engine::in_place::{Field, FieldInPlace};
+//!
+//! #[derive(Clone, Copy, Plain)]
+//! struct Bit(bool);
+//!
+//! #[derive(Clone, Copy, Plain)]
+//! #[repr(C)]
+//! struct Wrong(Bit);
+//!
+//! impl FieldInPlace<Wrong> for Field<'_, Bit> {}
+//! ```
+//! ```compile_fail,E0200
+//! use procession::Plain;
+//! use procession_engine::in_place::{NoPadding, Padding};
+//!
+//! #[derive(Clone, Copy, Plain)]
+//! #[repr(C)]
+//! struct Wrong(u8, u16);
+//!
+//! impl NoPadding<Wrong> for Padding<'_, 1> {}
+//! ```
+//! nor by another crate in the place of this one:
+//! ```compile_fail,E0277
+//! mod other {
+//!     pub use procession::{InPlace, Plain};
+//!     pub mod __derive {
+//!         pub use procession::__derive::{Fields, FieldsMut, in_place};
+//!         pub struct Field<'a, T>(&'a T);
+//!         pub trait FieldInPlace<S> {}
+//!         impl<T, S> FieldInPlace<S> for Field<'_, T> {}
+//!         pub struct Padding<'a, const BYTES: usize>(&'a ());
+//!         pub trait NoPadding<S> {}
+//!         impl<S, const BYTES: usize> NoPadding<S> for Padding<'_, BYTES> {}
+//!     }
+//! }
+//!
+//! #[derive(Clone, Copy, other::Plain)]
+//! #[plain(crate = crate::other)]
+//! #[repr(C)]
+//! struct Wrong(bool);
+//!
+//! fn check<T: procession::InPlace>() {}
+//! fn main() {
+//!     check::<Wrong>();
+//! }
+//! ```
+//! nor by the macro, with fields that the struct does not have:
+//! ```compile_fail,E0308
+//! #[derive(Clone, Copy)]
+//! struct Wrong(bool);
+//!
+//! procession::__derive::in_place! { Wrong { 0: u8, } }
+//! ```
+//! ```compile_fail
+//! #[derive(Clone, Copy)]
+//! struct Wrong { number: u16, bit: bool }
+//!
+//! procession::__derive::in_place! { Wrong { number: u16, } }
+//! ```
+//! ```compile_fail,E0133
+//! #[derive(Clone, Copy)]
+//! union Wrong { number: u8, bit: bool }
+//!
+//! procession::__derive::in_place! { Wrong { number: u8, } }
+//! ```
 
-use std::marker::PhantomData;
-
-use procession_engine::InPlace;
+pub use procession_engine::__in_place as in_place;
 
 use crate::data::plain::Plain;
 
@@ -51,27 +128,3 @@ impl<'a> FieldsMut<'a> {
         debug_assert!(self.0.is_empty(), "the fields must fill the value");
     }
 }
-
-/// A field of type `T`, for a condition of an `impl`.
-#[derive(Debug)]
-pub struct Field<'a, T>(PhantomData<&'a T>);
-
-/// Holds for the fields that can be used in place as a part of `S`.
-pub trait FieldInPlace<S> {}
-
-impl<T: InPlace, S> FieldInPlace<S> for Field<'_, T> {}
-
-/// As many bytes of padding, for a condition of an `impl`.
-#[derive(Debug)]
-pub struct Padding<'a, const BYTES: usize>(PhantomData<&'a ()>);
-
-/// Holds for no padding in `S`.
-#[diagnostic::on_unimplemented(
-    message = "`{S}` has padding, so it cannot be used where it lies in shared memory",
-    label = "some of its bytes are padding",
-    note = "fill the padding with a field of type `[u8; BYTES]`, or put the fields with the largest alignment first; \
-            `Padding` tells how many bytes there are"
-)]
-pub trait NoPadding<S> {}
-
-impl<S> NoPadding<S> for Padding<'_, 0> {}

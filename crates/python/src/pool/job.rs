@@ -319,7 +319,8 @@ fn join_results<'py>(
     let raised = |error: PyErr| error.into_value(py).into_bound(py).into_any();
     while let Some((_, result)) = results.take() {
         let many = result.kind() == ResultKind::Many;
-        if many && wire::decode_into(result.bytes(), &list).map_err(raised)? {
+        let bytes = result.bytes().map_err(raised)?;
+        if many && wire::decode_into(bytes, &list).map_err(raised)? {
             continue;
         }
         let value = result.decode(py)?;

@@ -68,7 +68,9 @@ impl TaskResult {
     }
 
     /// Returns its bytes; an object has none.
-    pub(super) fn bytes(&self) -> &[u8] {
+    ///
+    /// Raises `RuntimeError` in a forked copy, for a result that its parent has in shared memory.
+    pub(super) fn bytes(&self) -> PyResult<&[u8]> {
         self.content.bytes()
     }
 
@@ -78,11 +80,14 @@ impl TaskResult {
     }
 
     /// Decodes the value, or as `Err` the exception. Large arrays in it use the memory in which they arrived.
+    ///
+    /// In a forked copy, a result that its parent has in shared memory is a `RuntimeError`.
     pub(super) fn decode<'py>(
         self,
         py: Python<'py>,
     ) -> Result<Bound<'py, PyAny>, Bound<'py, PyAny>> {
         let failed = self.kind == ResultKind::Failed;
+        let raised = |error: PyErr| error.into_value(py).into_bound(py).into_any();
         let value = match self.content {
             Content::Object(object) => {
                 let object = object.into_bound(py);
@@ -90,24 +95,25 @@ impl TaskResult {
             }
             Content::Shared(reply) if !failed => wire::receive(py, reply.into_message()),
             content => {
-                let bytes = content.bytes();
+                let bytes = content.bytes().map_err(raised)?;
                 if failed {
                     return Err(errors::rebuild(py, bytes));
                 }
                 wire::decode(py, bytes)
             }
         };
-        value.map_err(|error| error.into_value(py).into_bound(py).into_any())
+        value.map_err(raised)
     }
 }
 
 impl Content {
-    fn bytes(&self) -> &[u8] {
-        match self {
+    fn bytes(&self) -> PyResult<&[u8]> {
+        Ok(match self {
             Content::Small(length, bytes) => &bytes[..usize::from(*length)],
             Content::Boxed(bytes) => bytes,
+            Content::Shared(reply) if !reply.is_mine() => return Err(wire::not_the_childs()),
             Content::Shared(reply) => reply.bytes(),
             Content::Object(_) => &[],
-        }
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! Descriptors that remember their file, and the numbers of standard input, output and error.
 
-use std::os::fd::{IntoRawFd, RawFd};
+use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use procession_engine::FileId;
@@ -84,7 +84,9 @@ pub fn fill_standard_numbers() -> PyResult<Vec<RawFd>> {
     let open_null = |_| {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let null = rustix::fs::open("/dev/null", flags, Mode::empty());
-        Ok(null.map_err(std::io::Error::from)?.into_raw_fd())
+        Ok(null.map_err(std::io::Error::from)?)
     };
-    (0..3).filter(is_free).map(open_null).collect()
+    // If one fails, those before it are closed.
+    let opened: PyResult<Vec<OwnedFd>> = (0..3).filter(is_free).map(open_null).collect();
+    Ok(opened?.into_iter().map(OwnedFd::into_raw_fd).collect())
 }

@@ -28,6 +28,7 @@ mod pickle;
 use procession_engine::channel::Message;
 use procession_engine::{BorrowedBuffer, CowBuffer, ObjectRef, stack};
 use procession_wire::{Form, tag, varint};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
@@ -121,11 +122,22 @@ pub fn decode_into(bytes: &[u8], list: &Bound<'_, PyList>) -> PyResult<bool> {
 }
 
 /// Decodes a received message. Large arrays use the memory of the message, which lives as long as they do.
+///
+/// Raises `RuntimeError` in a child forked after the message was received.
 pub fn receive(py: Python<'_>, message: Message) -> PyResult<Bound<'_, PyAny>> {
+    if !message.is_mine() {
+        return Err(not_the_childs());
+    }
     match Form::of(message.bytes()) {
         Form::OutOfBand => out_of_band::load(py, message, Message::lend).map(|(value, _)| value),
         _ => decode(py, message.bytes()),
     }
+}
+
+/// The message is the parent's, which may free it at any time.
+#[cold]
+pub fn not_the_childs() -> PyErr {
+    PyRuntimeError::new_err("a forked child cannot use a message that its parent received")
 }
 
 /// Does what [`receive`] does, for a message in a copy-on-write buffer. Also returns its memory, if the value uses it.

@@ -152,6 +152,9 @@ impl MessageBuf {
 
     /// See [`Message::lend`](crate::channel::Message::lend).
     pub(crate) fn lend(self) -> std::result::Result<BorrowedBuffer, MessageBuf> {
+        if !self.is_mine() {
+            return Err(self);
+        }
         match PrivateBlock::new(self.arena, self.block, self.owner) {
             Some(memory) => {
                 let range = self.range.clone();

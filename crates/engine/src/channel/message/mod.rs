@@ -61,7 +61,7 @@ impl Message {
     }
 
     /// Turns the message into memory of this process, so that parts of it can be used in place. A
-    /// message too small for that is returned.
+    /// message too small for that is returned, and one that is not [this process's](Message::is_mine).
     ///
     /// # Errors
     /// The message itself.
