@@ -79,7 +79,8 @@ impl PoolShared {
                 };
                 self.deliver(job, index, Err(error));
             }
-            Step::Woken => {}
+            // All workers are processes of this program.
+            Step::Woken | Step::CheckUnwatched | Step::RemovedUnwatched { .. } => {}
         }
     }
 

@@ -91,6 +91,10 @@ fn step_tuple(py: Python<'_>, step: Step) -> PyResult<Bound<'_, PyTuple>> {
             let lost: Vec<_> = lost.map(|task| (task.job, task.index, task.item)).collect();
             ("removed", worker.as_u32(), lost, failed.map(judgement)).into_pyobject(py)
         }
+        Step::CheckUnwatched => ("check_unwatched",).into_pyobject(py),
+        Step::RemovedUnwatched { failed } => {
+            ("removed_unwatched", failed.map(judgement)).into_pyobject(py)
+        }
         Step::InitializerFailed { reason, failed } => {
             let reason = PyBytes::new(py, reason.bytes());
             ("initializer_failed", reason, judgement(failed)).into_pyobject(py)
@@ -154,11 +158,11 @@ impl PoolSupervisor {
         self.lock().wants_start(tasks, Instant::now())
     }
 
-    /// A worker was started. Without an entry in the table of processes, it cannot be watched.
+    /// A worker was started. Without an entry in the table of processes, the caller has to watch it.
     fn started(&self, worker: Option<u32>) -> PyResult<()> {
         match worker {
             Some(worker) => self.lock().started(proc_id(worker)?, Instant::now()),
-            None => self.lock().started_unwatched(),
+            None => self.lock().started_unwatched(Instant::now()),
         }
         Ok(())
     }
@@ -171,6 +175,11 @@ impl PoolSupervisor {
     fn exited(&self, worker: u32, by_kill: bool) -> PyResult<()> {
         self.lock().exited(proc_id(worker)?, by_kill);
         Ok(())
+    }
+
+    /// A worker without an entry in the table of processes has exited.
+    fn exited_unwatched(&self, by_kill: bool) {
+        self.lock().exited_unwatched(by_kill);
     }
 
     fn still_alive(&self, worker: u32) -> PyResult<()> {

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from procession import _native
@@ -51,6 +53,8 @@ class ProcessBackend(PoolBackend):
         endpoint = WorkerEndpoint(self.task_queue.handle, self.task_queue.handles)
         self._worker_args = (endpoint, prepare_worker, initializer, initargs, max_tasks, mask)
         self._populating = threading.RLock()
+        # Workers without an entry in the engine's table of processes, of which the supervisor knows the exit.
+        self._exited_unwatched: deque[Any] = deque()
         self._watcher: threading.Thread | None = None
 
     def start(self) -> None:
@@ -184,7 +188,12 @@ class ProcessBackend(PoolBackend):
             case "reap":
                 self._reap(*details)
             case "removed":
-                self._on_worker_exit(*details)
+                proc_id, lost, failed = details
+                self._on_worker_exit(self._worker(proc_id), lost, failed)
+            case "check_unwatched":
+                self._check_unwatched()
+            case "removed_unwatched":
+                self._on_worker_exit(self._exited_unwatched.popleft(), [], *details)
             case "initializer_failed":
                 reason, failed = details
                 self._on_failed_start(rebuild(reason), "its initializer raised an exception", *failed)
@@ -226,11 +235,19 @@ class ProcessBackend(PoolBackend):
                 return
         self._supervisor.exited(proc_id, worker is not None and worker.exitcode == -signal.SIGKILL)
 
+    def _unwatched(self) -> list[Any]:
+        return [worker for worker in self.workers if _proc_id(worker) is None]
+
+    def _check_unwatched(self) -> None:
+        for worker in self._unwatched():
+            if worker.exitcode is not None and worker not in self._exited_unwatched:
+                self._exited_unwatched.append(worker)
+                self._supervisor.exited_unwatched(worker.exitcode == -signal.SIGKILL)
+
     def _on_worker_exit(
-        self, proc_id: int, lost: list[tuple[int, int, int]], failed: tuple[int, bool] | None
+        self, worker: Any, lost: list[tuple[int, int, int]], failed: tuple[int, bool] | None
     ) -> None:
         """Fail the tasks of a worker that has exited."""
-        worker = self._worker(proc_id)
         if worker is None or self.state == TERMINATE:
             return
         with self._populating:
@@ -282,8 +299,19 @@ class ProcessBackend(PoolBackend):
         """Ask all workers to stop, and kill those that do not."""
         with self._populating:
             self._supervisor.terminate()
+        unwatched = [worker for worker in self._unwatched() if worker.exitcode is None]
+        kill_at = time.monotonic() + TERMINATE_TIMEOUT
+        for worker in unwatched:
+            worker.terminate()
         while (step := self._supervisor.next_step()) is not None:
             self._carry_out(*step)
+        for worker in unwatched:
+            worker.join(remaining(kill_at))
+        for worker in unwatched:
+            if worker.exitcode is None:
+                worker.kill()
+        for worker in unwatched:
+            worker.join()
         self._supervisor.no_more_workers()
 
     def _join_watcher(self, limit: float | None = None) -> bool:

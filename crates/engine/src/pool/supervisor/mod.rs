@@ -18,6 +18,7 @@ mod policy;
 mod step;
 #[cfg(test)]
 mod tests;
+mod unwatched;
 
 use std::time::Instant;
 
@@ -27,6 +28,7 @@ pub use oom::{OomHint, OomKills};
 use policy::{CHECK_INTERVAL, EXIT_TIMEOUT, FailedStarts};
 pub use policy::{FailedStart, Policy, StartFailure};
 pub use step::{Front, Step, TaskFailure, next_step};
+use unwatched::Unwatched;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -87,6 +89,8 @@ enum Action {
     Kill(ProcId),
     /// To wait for the exit of a process until that time; `None`: as long as it takes.
     Reap(ProcId, Option<Instant>),
+    /// To look whether unwatched workers have exited.
+    CheckUnwatched,
     /// To let workers leave after their current tasks.
     Dismiss(Vec<ProcId>),
     /// To wait for an event until that time.
@@ -101,8 +105,7 @@ pub struct Supervisor {
     policy: Policy,
     wanted: usize,
     workers: Vec<Worker>,
-    /// Workers that were started and cannot be watched: they count, and no more.
-    unwatched: usize,
+    unwatched: Unwatched,
     failed_starts: FailedStarts,
     phase: Phase,
     replaces: bool,
@@ -116,7 +119,7 @@ impl Supervisor {
             policy,
             wanted,
             workers: Vec::new(),
-            unwatched: 0,
+            unwatched: Unwatched::new(now),
             failed_starts: FailedStarts::new(now),
             phase: Phase::Open,
             replaces: true,
@@ -132,7 +135,7 @@ impl Supervisor {
     /// The number of workers that stay.
     fn active(&self) -> usize {
         let staying = self.workers.iter().filter(|worker| !worker.retires);
-        staying.count() + self.unwatched
+        staying.count() + self.unwatched.count()
     }
 
     /// Whether the pool was terminated.
@@ -229,9 +232,14 @@ impl Supervisor {
         });
     }
 
-    /// A worker was started that cannot be watched, as it is no process of this tree.
-    pub fn started_unwatched(&mut self) {
-        self.unwatched += 1;
+    /// A worker was started that has no entry in the table of processes. The front looks whether it has exited.
+    pub fn started_unwatched(&mut self, now: Instant) {
+        self.unwatched.started(now);
+    }
+
+    /// An unwatched worker has exited.
+    pub fn exited_unwatched(&mut self, by_kill: bool) {
+        self.unwatched.exited(exit_of(by_kill));
     }
 
     /// A worker could not be started.
@@ -242,11 +250,7 @@ impl Supervisor {
     /// The process of a worker has exited.
     pub fn exited(&mut self, id: ProcId, by_kill: bool) {
         if let Some(worker) = self.worker(id) {
-            worker.exit = Some(if by_kill {
-                Exit::ByKill
-            } else {
-                Exit::Otherwise
-            });
+            worker.exit = Some(exit_of(by_kill));
         }
     }
 
@@ -265,15 +269,17 @@ impl Supervisor {
 
     fn ready(&mut self, id: ProcId) {
         self.failed_starts.forget(self.policy);
-        if let Some(worker) = self.worker(id) {
-            worker.stage = Stage::Ready;
+        match self.worker(id) {
+            Some(worker) => worker.stage = Stage::Ready,
+            None => self.unwatched.ready(),
         }
     }
 
     fn initializer_failed(&mut self, id: ProcId, now: Instant) -> FailedStart {
         // Counted now, and not again when it exits.
-        if let Some(worker) = self.worker(id) {
-            worker.stage = Stage::Failed;
+        match self.worker(id) {
+            Some(worker) => worker.stage = Stage::Failed,
+            None => self.unwatched.failed(),
         }
         self.count_failed_start(StartFailure::Initializer, now)
     }
@@ -300,7 +306,7 @@ impl Supervisor {
     }
 
     fn has_exits(&self) -> bool {
-        self.workers.iter().any(|worker| worker.exit.is_some())
+        self.unwatched.has_exits() || self.workers.iter().any(|worker| worker.exit.is_some())
     }
 
     /// Removes a worker that has exited. All its messages must have been read before.
@@ -309,17 +315,22 @@ impl Supervisor {
         let at = workers.position(|worker| worker.exit.is_some())?;
         let worker = self.workers.remove(at);
         let has_failed = worker.stage == Stage::Starting && worker.kill_at.is_none();
-        let why = match worker.exit {
-            Some(Exit::ByKill) => StartFailure::Killed,
-            _ => StartFailure::Ended,
-        };
+        let why = failure_by(worker.exit);
         let failed = has_failed.then(|| self.count_failed_start(why, now));
         Some((worker.id, failed))
     }
 
+    /// The same for unwatched workers, in the order in which their exits were reported.
+    fn remove_exited_unwatched(&mut self, now: Instant) -> Option<Option<FailedStart>> {
+        let (exit, has_failed) = self.unwatched.remove_exited()?;
+        let why = failure_by(Some(exit));
+        Some(has_failed.then(|| self.count_failed_start(why, now)))
+    }
+
     fn count_failed_start(&mut self, why: StartFailure, now: Instant) -> FailedStart {
         let mut workers = self.workers.iter();
-        let none_ready = !workers.any(|worker| worker.stage == Stage::Ready);
+        let none_ready =
+            !workers.any(|worker| worker.stage == Stage::Ready) && !self.unwatched.has_ready();
         let (policy, wanted) = (self.policy, self.wanted);
         let judged = self
             .failed_starts
@@ -361,6 +372,9 @@ impl Supervisor {
         if let Some(reap) = workers.find_map(|worker| worker.reap(waits, now)) {
             return reap;
         }
+        if !self.is_terminated() && self.unwatched.is_check_due(now) {
+            return Action::CheckUnwatched;
+        }
         if self.wants_start(tasks, now) {
             return Action::Start;
         }
@@ -369,13 +383,15 @@ impl Supervisor {
             Phase::Closed => tasks == 0 || self.has_given_up_for_good(),
             Phase::Open => self.has_given_up_for_good(),
         };
-        if is_over && self.workers.is_empty() {
+        let has_unwatched = !self.is_terminated() && self.unwatched.count() > 0;
+        if is_over && self.workers.is_empty() && !has_unwatched {
             return Action::End;
         }
         let missing = self.is_missing(tasks);
         let start = missing.then_some(self.failed_starts.next_start);
         let workers = self.workers.iter().filter_map(Worker::next_change);
-        Action::Wait(workers.chain(start).min())
+        let check = self.unwatched.next_check();
+        Action::Wait(workers.chain(start).chain(check).min())
     }
 
     /// The workers to watch.
@@ -383,6 +399,20 @@ impl Supervisor {
         let is_watched = |worker: &&Worker| worker.gone_until.is_none();
         let watched = self.workers.iter().filter(is_watched);
         watched.map(|worker| worker.id).collect()
+    }
+}
+
+fn exit_of(by_kill: bool) -> Exit {
+    match by_kill {
+        true => Exit::ByKill,
+        false => Exit::Otherwise,
+    }
+}
+
+fn failure_by(exit: Option<Exit>) -> StartFailure {
+    match exit {
+        Some(Exit::ByKill) => StartFailure::Killed,
+        _ => StartFailure::Ended,
     }
 }
 

@@ -54,6 +54,14 @@ pub enum Step {
         /// The judgement, if it failed to start.
         failed: Option<FailedStart>,
     },
+    /// Look whether workers that [`Supervisor::started_unwatched`] have exited, and report
+    /// [`Supervisor::exited_unwatched`].
+    CheckUnwatched,
+    /// An unwatched worker has exited, and is forgotten: the first that was reported and not removed yet.
+    RemovedUnwatched {
+        /// The judgement, if it failed to start.
+        failed: Option<FailedStart>,
+    },
     /// The initializer of a worker failed.
     InitializerFailed {
         /// What the worker says about it.
@@ -115,6 +123,7 @@ pub fn next_step(queue: &TaskQueue, front: &impl Front) -> Result<Option<Step>, 
                     let until = deadline(until);
                     return Ok(Some(Step::Reap { worker, until }));
                 }
+                Action::CheckUnwatched => return Ok(Some(Step::CheckUnwatched)),
                 Action::Dismiss(workers) => {
                     queue.dismiss_all(&workers);
                     continue;
@@ -140,6 +149,10 @@ pub fn next_step(queue: &TaskQueue, front: &impl Front) -> Result<Option<Step>, 
                         lost,
                         failed,
                     }));
+                }
+                let removed = front.supervisor().remove_exited_unwatched(Instant::now());
+                if let Some(failed) = removed {
+                    return Ok(Some(Step::RemovedUnwatched { failed }));
                 }
             }
             Err(GetError::Empty) if until.is_past() => {}

@@ -7,6 +7,11 @@ use crate::arena::owner::ProcId;
 
 const GRACE: Duration = Duration::from_millis(500);
 
+/// The sender of a message that is none of the watched workers.
+fn stranger() -> ProcId {
+    ProcId::from_u32(99 << 20).unwrap()
+}
+
 /// A pool whose workers are numbers, at a time that the test sets.
 struct Pool {
     supervisor: Supervisor,
@@ -118,8 +123,71 @@ fn as_many_workers_are_started_as_are_wanted() {
 fn a_worker_that_cannot_be_watched_counts() {
     let mut pool = Pool::patient(1);
     assert_eq!(pool.next(), Action::Start);
-    pool.supervisor.started_unwatched();
-    assert_eq!(pool.next(), Action::Wait(None));
+    pool.supervisor.started_unwatched(pool.now);
+    assert!(matches!(pool.next(), Action::Wait(Some(_))));
+}
+
+#[test]
+fn a_worker_that_cannot_be_watched_is_checked_at_intervals() {
+    let mut pool = Pool::patient(1);
+    pool.supervisor.started_unwatched(pool.now);
+    pool.supervisor.ready(stranger());
+    for _ in 0..3 {
+        let Action::Wait(Some(until)) = pool.next() else {
+            panic!("nothing says when it exits");
+        };
+        pool.now = until;
+        assert_eq!(pool.next(), Action::CheckUnwatched);
+    }
+}
+
+#[test]
+fn a_worker_that_cannot_be_watched_is_replaced_at_once_if_it_was_ready() {
+    let mut pool = Pool::patient(1);
+    pool.supervisor.started_unwatched(pool.now);
+    pool.supervisor.ready(stranger());
+    pool.supervisor.exited_unwatched(true);
+    assert!(pool.supervisor.has_exits());
+    let removed = pool.supervisor.remove_exited_unwatched(pool.now);
+    assert_eq!(removed, Some(None));
+    assert!(!pool.supervisor.has_exits());
+    assert_eq!(pool.next(), Action::Start);
+}
+
+#[test]
+fn workers_that_cannot_be_watched_and_never_start_end_the_tries() {
+    let mut pool = Pool::patient(1);
+    for count in 1..=3 {
+        pool.supervisor.started_unwatched(pool.now);
+        pool.supervisor.exited_unwatched(false);
+        let removed = pool.supervisor.remove_exited_unwatched(pool.now);
+        let gives_up = count == 3;
+        assert_eq!(removed, Some(Some(FailedStart { count, gives_up })));
+    }
+}
+
+#[test]
+fn a_closed_pool_ends_after_its_workers_that_cannot_be_watched() {
+    let mut pool = Pool::patient(1);
+    pool.supervisor.started_unwatched(pool.now);
+    pool.supervisor.ready(stranger());
+    pool.supervisor.close();
+    pool.tasks = 0;
+    assert!(matches!(pool.next(), Action::Wait(Some(_))));
+    pool.supervisor.exited_unwatched(false);
+    pool.supervisor.remove_exited_unwatched(pool.now);
+    assert_eq!(pool.next(), Action::End);
+}
+
+#[test]
+fn a_failed_initializer_counts_once_in_a_worker_that_cannot_be_watched() {
+    let mut pool = Pool::patient(1);
+    pool.supervisor.started_unwatched(pool.now);
+    let failed = pool.supervisor.initializer_failed(stranger(), pool.now);
+    assert_eq!(failed.count, 1);
+    pool.supervisor.exited_unwatched(false);
+    let removed = pool.supervisor.remove_exited_unwatched(pool.now);
+    assert_eq!(removed, Some(None));
 }
 
 #[test]
