@@ -21,7 +21,14 @@ from types import TracebackType
 
 from ._core import TYPE_CHECKING
 from ._core._typing import Any, NoReturn, TypeVar
-from ._core.arguments import check_call, check_callable, check_iterable, check_task, whole_number
+from ._core.arguments import (
+    check_call,
+    check_callable,
+    check_iterable,
+    check_task,
+    given_policy,
+    whole_number,
+)
 from ._core.pool import results as pool_results
 from ._core.pool.backend import CLOSE as CLOSE
 from ._core.pool.backend import INIT as INIT
@@ -34,7 +41,7 @@ from ._core.pool.results import ApplyResult as ApplyResult
 from ._core.pool.results import IMapIterator as IMapIterator
 from ._core.pool.results import IMapUnorderedIterator as IMapUnorderedIterator
 from ._core.pool.results import MapResult as MapResult
-from ._core.pool.results import awaited
+from ._core.pool.results import abandon
 from ._core.pool.stdlib_attributes import (
     Handler,
     Notifier,
@@ -241,8 +248,17 @@ class Pool(_StdPool):
         Raises what the function raises, WorkerDied if the worker died, and TimeoutError after `task_timeout`
         seconds.
         """
-        value: _T = awaited(self.apply_async, func, args, kwds, task_timeout=task_timeout, retries=retries)
-        return value
+        # An override of a subclass may have the stdlib's parameters only. No signal handler runs between the
+        # return of a direct call and the store of its value, as one may with `*args` or `**kwds`.
+        if task_timeout is None and retries == 0:
+            result = self.apply_async(func, args, kwds)
+        else:
+            result = self.apply_async(func, args, kwds, task_timeout=task_timeout, retries=retries)
+        try:
+            return result.get()
+        except BaseException:
+            abandon(result)
+            raise
 
     def apply_async(  # type: ignore[override]
         self,
@@ -291,16 +307,7 @@ class Pool(_StdPool):
 
         A task calls the function for `chunksize` items. Raises what the first failed task raised.
         """
-        return awaited(
-            self._map_async,
-            func,
-            iterable,
-            mapstar,
-            chunksize,
-            task_timeout=task_timeout,
-            retries=retries,
-            fail_fast=fail_fast,
-        )
+        return self._map(func, iterable, mapstar, chunksize, task_timeout, retries, fail_fast)
 
     def map_async(  # type: ignore[override]
         self,
@@ -315,17 +322,8 @@ class Pool(_StdPool):
         fail_fast: bool = False,
     ) -> MapResult[_T]:
         """Call `func(item)` for each item in the workers; return a `MapResult` at once."""
-        return self._map_async(
-            func,
-            iterable,
-            mapstar,
-            chunksize,
-            callback,
-            error_callback,
-            task_timeout=task_timeout,
-            retries=retries,
-            fail_fast=fail_fast,
-        )
+        policy = given_policy(task_timeout, retries, fail_fast)
+        return self._map_async(func, iterable, mapstar, chunksize, callback, error_callback, **policy)
 
     def starmap(
         self,
@@ -338,16 +336,7 @@ class Pool(_StdPool):
         fail_fast: bool = False,
     ) -> list[_T]:
         """Like `map`, but each item is a tuple of arguments: calls `func(*item)`."""
-        return awaited(
-            self._map_async,
-            func,
-            iterable,
-            starmapstar,
-            chunksize,
-            task_timeout=task_timeout,
-            retries=retries,
-            fail_fast=fail_fast,
-        )
+        return self._map(func, iterable, starmapstar, chunksize, task_timeout, retries, fail_fast)
 
     def starmap_async(  # type: ignore[override]
         self,
@@ -362,17 +351,31 @@ class Pool(_StdPool):
         fail_fast: bool = False,
     ) -> MapResult[_T]:
         """Like `map_async`, but each item is a tuple of arguments: calls `func(*item)`."""
-        return self._map_async(
-            func,
-            iterable,
-            starmapstar,
-            chunksize,
-            callback,
-            error_callback,
-            task_timeout=task_timeout,
-            retries=retries,
-            fail_fast=fail_fast,
-        )
+        policy = given_policy(task_timeout, retries, fail_fast)
+        return self._map_async(func, iterable, starmapstar, chunksize, callback, error_callback, **policy)
+
+    def _map(
+        self,
+        func: Callable[..., _T],
+        iterable: Iterable[Any],
+        mapper: Callable[[Any], Any],
+        chunksize: int | None,
+        timeout: float | None,
+        retries: int,
+        fail_fast: bool,
+    ) -> list[_T]:
+        # Direct calls, as in `apply`.
+        if timeout is None and retries == 0 and not fail_fast:
+            result = self._map_async(func, iterable, mapper, chunksize)
+        else:
+            result = self._map_async(
+                func, iterable, mapper, chunksize, task_timeout=timeout, retries=retries, fail_fast=fail_fast
+            )
+        try:
+            return result.get()
+        except BaseException:
+            abandon(result)
+            raise
 
     def _map_async(
         self,

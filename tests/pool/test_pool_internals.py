@@ -346,3 +346,45 @@ def test_the_class_has_the_names_of_the_stdlibs() -> None:
     """Patches of the class look for them there."""
     for name in ("_get_tasks", "_guarded_task_generation", "_map_async", "_check_running", "_maintain_pool"):
         assert callable(getattr(Pool, name))
+
+
+class StdlibApplyAsync(Pool):
+    """Overrides what `apply` calls, with the parameters that it has in the stdlib."""
+
+    def apply_async(  # type: ignore[override]
+        self, func: Any, args: Any = (), kwds: Any = (), callback: Any = None, error_callback: Any = None
+    ) -> Any:
+        return super().apply_async(add, (func(*args), 1), dict(kwds), callback, error_callback)
+
+
+class StdlibMapAsync(Pool):
+    """Overrides what `map` and its kin call, with the parameters that it has in the stdlib."""
+
+    def _map_async(  # type: ignore[override]
+        self,
+        func: Any,
+        iterable: Any,
+        mapper: Any,
+        chunksize: Any = None,
+        callback: Any = None,
+        error_callback: Any = None,
+    ) -> Any:
+        items = list(iterable)[1:]
+        return super()._map_async(func, items, mapper, chunksize, callback, error_callback)
+
+
+def test_apply_calls_an_override_with_the_stdlibs_parameters() -> None:
+    with StdlibApplyAsync(1) as pool:
+        assert pool.apply(square, (3,)) == 10
+        with pytest.raises(TypeError, match="unexpected keyword"):
+            pool.apply(square, (3,), retries=1)
+
+
+def test_map_and_starmap_call_an_override_with_the_stdlibs_parameters() -> None:
+    with StdlibMapAsync(1) as pool:
+        assert pool.map(square, [1, 2, 3]) == [4, 9]
+        assert pool.map_async(square, [1, 2, 3]).get(LIMIT) == [4, 9]
+        assert pool.starmap(add, [(1, 2), (3, 4)]) == [7]
+        assert pool.starmap_async(add, [(1, 2), (3, 4)]).get(LIMIT) == [7]
+        with pytest.raises(TypeError, match="unexpected keyword"):
+            pool.map(square, [1, 2, 3], fail_fast=True)

@@ -35,6 +35,10 @@ def square(x: int) -> int:
     return x * x
 
 
+def touch(path: str) -> None:
+    Path(path).touch()
+
+
 def sleep_at(path: Path) -> None:
     try:
         path.touch()
@@ -254,6 +258,53 @@ def test_a_pool_goes_on_and_ends_in_order_wherever_a_call_was_interrupted(how: s
         pool.join(LIMIT)
     finally:
         gc.enable()
+        pool.terminate()
+
+
+# A handler may raise in a callback of a weak reference, which can only be ignored.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("policy", [{}, {"retries": 1}], ids=["plain", "with a policy"])
+@pytest.mark.parametrize("how", ["apply", "map", "starmap"])
+def test_no_task_begins_after_its_call_was_interrupted(
+    how: str, policy: dict[str, Any], tmp_path: Path
+) -> None:
+    """Wherever a handler raises in a call, its tasks are taken back: no one can ask for their results."""
+
+    def interrupt(signum: int, frame: Any) -> None:
+        raise Interrupt
+
+    ctx = procession.get_context("fork")
+    go, path, seeded = ctx.Event(), tmp_path / "begun", random.Random(how)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    pool = ctx.Pool(1)
+    calls: dict[str, Callable[[], Any]] = {
+        "apply": lambda: pool.apply(touch, (str(path),), **policy),
+        "map": lambda: pool.map(touch, [str(path)] * 3, 1, **policy),
+        "starmap": lambda: pool.starmap(touch, [(str(path),)] * 3, 1, **policy),
+    }
+    try:
+        # While the only worker is busy, no task of a call begins before the interrupt.
+        blocker = pool.apply_async(go.wait)
+        for _ in range(500):
+            try:
+                # A second signal ends the call if the first was ignored.
+                signal.setitimer(signal.ITIMER_REAL, seeded.random() * 0.0002 + 1e-6, 0.5)
+                try:
+                    calls[how]()
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                time.sleep(0)
+            except Interrupt:
+                pass
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        go.set()
+        assert blocker.get(LIMIT)
+        assert pool.apply_async(square, (4,)).get(LIMIT) == 16
+        assert not path.exists()
+        assert not pool._cache
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
         pool.terminate()
 
 

@@ -9,9 +9,23 @@ from operator import index
 
 from ._typing import Any
 
-__all__ = ["check_call", "check_callable", "check_iterable", "check_task", "seconds", "whole_number"]
+__all__ = [
+    "check_call",
+    "check_callable",
+    "check_iterable",
+    "check_task",
+    "given_policy",
+    "seconds",
+    "whole_number",
+]
 
 _LARGEST_COUNT = 2**32 - 1
+
+
+def given_policy(task_timeout: float | None, retries: int, fail_fast: bool) -> dict[str, Any]:
+    """Return the arguments that the stdlib does not have, without those that have their default."""
+    policy = {"task_timeout": task_timeout, "retries": retries, "fail_fast": fail_fast}
+    return {} if task_timeout is None and retries == 0 and not fail_fast else policy
 
 
 def whole_number(name: str, value: Any) -> int:

@@ -43,7 +43,7 @@ __all__ = [
     "IMapIterator",
     "IMapUnorderedIterator",
     "MapResult",
-    "awaited",
+    "abandon",
     "report_failed_callback",
 ]
 
@@ -417,15 +417,7 @@ def report_failed_callback() -> None:
     threading.excepthook(args)
 
 
-def awaited(submit: Callable[..., ApplyResult[_T]], *args: Any, **kwds: Any) -> _T:
-    """Submit, and wait for a result that no one else can read; an exception that ends the wait cancels it.
-
-    No signal handler runs between the two: handlers run where a Python function begins, not where it returns.
-    """
-    result = submit(*args, **kwds)
-    try:
-        return result.get()
-    except BaseException:
-        if isinstance(result, ApplyResult):
-            result._backend.abandon(result)
-        raise
+def abandon(result: Any) -> None:
+    """Cancel a job whose result no one else can read, after an exception ended the wait for it."""
+    if isinstance(result, ApplyResult):
+        result._backend.abandon(result)
