@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import logging
 import os
+import pickle
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -286,6 +287,58 @@ def test_a_pool_says_that_it_is_of_another_process(kind: Callable[..., Any], tmp
     assert workers.map(square, [2]) == [4]
     workers.close()
     workers.join()
+
+
+LARGE = 100_000
+
+
+def large(kind: str) -> Any:
+    if kind == "failure":
+        raise ValueError("x" * LARGE)
+    return {"bytes": b"x" * LARGE, "buffer": bytearray(b"x" * LARGE), "picture": Picture()}[kind]
+
+
+class Picture:
+    """Its pixels are sent out of band, so that the receiver uses them where they lie."""
+
+    def __init__(self, pixels: Any = None) -> None:
+        self.pixels = bytearray(b"x" * LARGE) if pixels is None else pixels
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return Picture, (pickle.PickleBuffer(self.pixels),)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "buffer", "picture", "failure"])
+@pytest.mark.parametrize("form", ["one", "chunk"])
+def test_a_large_result_is_not_for_a_process_forked_since(kind: str, form: str, tmp_path: Path) -> None:
+    """It lies in shared memory, which the parent uses again; the parent itself gets it as it was."""
+    with procession.get_context("fork").Pool(1) as workers:
+        if form == "one":
+            result = workers.apply_async(large, (kind,))
+        else:
+            result = workers.map_async(large, [kind] * 2, chunksize=2)
+        result.wait(LIMIT)
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                try:
+                    (tmp_path / "said").write_text(f"got {result.get(LIMIT)!r:.50}")
+                except Exception as error:
+                    (tmp_path / "said").write_text(f"{type(error).__name__}: {error!s:.100}")
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0
+        said = "RuntimeError: a forked child cannot use a message that its parent received"
+        assert (tmp_path / "said").read_text() == said
+        if kind == "failure":
+            with pytest.raises(ValueError, match="x" * LARGE):
+                result.get(LIMIT)
+        else:
+            got = result.get(LIMIT)
+            for value in [got] if form == "one" else got:
+                assert bytes(getattr(value, "pixels", value)) == b"x" * LARGE
 
 
 def sleep_until(path: Path) -> None:

@@ -3,11 +3,17 @@
 mod common;
 
 use common::{Child, End, Footprint, SharedCells, die, exec_sleep, exec_true, exit_now, isolated};
-use procession_engine::Deadline;
 use procession_engine::error::LockError;
+use procession_engine::process::child::{Offer, answer};
 use procession_engine::process::{self, ExitState, Reservation};
 use procession_engine::sync::Lock;
 use procession_engine::value::SharedBytes;
+use procession_engine::{Deadline, Error, FileId};
+use rustix::event::EventfdFlags;
+use rustix::io::FdFlags;
+use rustix::pipe::PipeFlags;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 #[test]
 fn a_child_is_alive_until_it_ends_and_how_it_ended_is_known() {
@@ -341,5 +347,109 @@ fn a_test_thread_may_make_the_tree_and_end() {
         let mut seen = [0];
         shared.read_at(0, &mut seen);
         assert_eq!(seen, [1]);
+    });
+}
+
+/// A handshake's text and its descriptors, among them an error pipe, as they are in a program that was just started.
+/// Also returns the reading end of the pipe.
+fn arrived() -> (String, Vec<RawFd>, OwnedFd) {
+    let (told, error_pipe) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let (kept, _) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let mut offer = Offer::new(process::me(), String::new()).unwrap();
+    offer.error_pipe(error_pipe);
+    offer.keep(kept);
+    let text = offer.to_string();
+    let passed_on = |fd: OwnedFd| {
+        rustix::io::fcntl_setfd(&fd, FdFlags::empty()).unwrap();
+        fd.into_raw_fd()
+    };
+    let numbers = offer.into_descriptors().into_iter().map(passed_on);
+    (text, numbers.collect(), told)
+}
+
+fn told_by(pipe: &OwnedFd) -> String {
+    let mut bytes = [0; 200];
+    let length = rustix::io::read(pipe, &mut bytes).unwrap();
+    String::from_utf8_lossy(&bytes[..length]).into_owned()
+}
+
+/// The text with another part in a place.
+fn with_part(text: &str, place: usize, part: &str) -> String {
+    let mut parts: Vec<_> = text.split(':').collect();
+    parts[place] = part;
+    parts.join(":")
+}
+
+#[test]
+fn a_handshake_that_is_refused_leaves_no_descriptor_to_the_next_program() {
+    const ENGINE: usize = 1;
+    const KEPT: usize = 9;
+    isolated(|| {
+        process::ensure().unwrap();
+        let (text, numbers, told) = arrived();
+        let refused = answer(&with_part(&text, ENGINE, "0.0.0"));
+        assert!(matches!(refused, Err(Error::Release { .. })));
+        assert!(told_by(&told).contains("0.0.0"));
+        assert!(numbers.iter().all(|&fd| FileId::of(fd).is_none()));
+
+        let (text, numbers, told) = arrived();
+        let kept = numbers[2];
+        let twice = with_part(&text, KEPT, &format!("{kept},{kept}"));
+        assert!(matches!(answer(&twice), Err(Error::Invalid(_))));
+        assert!(told_by(&told).contains("twice"));
+        assert!(numbers.iter().all(|&fd| FileId::of(fd).is_none()));
+
+        let (text, numbers, told) = arrived();
+        let standard = FileId::of(0);
+        assert!(matches!(
+            answer(&with_part(&text, KEPT, "0")),
+            Err(Error::Invalid(_))
+        ));
+        assert!(told_by(&told).contains("standard descriptor 0"));
+        assert!(numbers[..2].iter().all(|&fd| FileId::of(fd).is_none()));
+        assert_eq!(FileId::of(0), standard);
+    });
+}
+
+#[test]
+fn a_handshake_whose_error_pipe_is_something_else_as_well_does_not_write_to_it() {
+    const ERROR_PIPE: usize = 8;
+    isolated(|| {
+        process::ensure().unwrap();
+        let (text, numbers, told) = arrived();
+        let arena = numbers[0].to_string();
+        assert!(matches!(
+            answer(&with_part(&text, ERROR_PIPE, &arena)),
+            Err(Error::Invalid(_))
+        ));
+        // SAFETY: the text did not name it any more, so it is still open and nobody's.
+        drop(unsafe { OwnedFd::from_raw_fd(numbers[1]) });
+        assert_eq!(told_by(&told), "");
+        // The arena is whole.
+        process::check_fork().unwrap();
+        Child::fork(|| process::check_fork().unwrap()).succeed();
+    });
+}
+
+#[test]
+fn at_the_limit_of_descriptors_an_event_counter_is_still_its_owners() {
+    isolated(|| {
+        let counter = rustix::event::eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        let file = FileId::of(counter.as_raw_fd()).unwrap();
+        let limit = getrlimit(Resource::Nofile);
+        let none_left = Rlimit {
+            current: Some(0),
+            ..limit
+        };
+        setrlimit(Resource::Nofile, none_left).unwrap();
+        assert!(file.is_behind(counter.as_raw_fd()));
+        let unread = FileId::of(counter.as_raw_fd()).unwrap();
+        setrlimit(Resource::Nofile, limit).unwrap();
+        assert!(unread.is_behind(counter.as_raw_fd()));
+        assert!(!unread.is_behind(0));
+        let number = counter.into_raw_fd();
+        setrlimit(Resource::Nofile, none_left).unwrap();
+        file.close(number);
+        assert_eq!(FileId::of(number), None);
     });
 }

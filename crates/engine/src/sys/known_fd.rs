@@ -20,8 +20,8 @@ use crate::error::{Error, Result};
 pub struct FileId {
     device: u64,
     inode: u64,
-    /// Which one it is of those that share one file.
-    number: i64,
+    /// Which one it is of those that share one file; `None` when `/proc` did not tell, as at the limit of descriptors.
+    number: Option<i64>,
 }
 
 impl FileId {
@@ -37,7 +37,7 @@ impl FileId {
             let id = FileId {
                 device: 0,
                 inode: 0,
-                number: 0,
+                number: Some(0),
             };
             return Some((id, 0));
         }
@@ -50,7 +50,7 @@ impl FileId {
             inode: stat.st_ino,
             number: match shared_file() == Some((stat.st_dev, stat.st_ino)) {
                 true => number_in_shared_file(number),
-                false => 0,
+                false => Some(0),
             },
         };
         Some((id, stat.st_blocks as u64 * 512))
@@ -61,13 +61,14 @@ impl FileId {
         FileId {
             device,
             inode,
-            number: 0,
+            number: Some(0),
         }
     }
 
-    /// The device, the inode, and the number of an event counter or process that shares its file with others.
+    /// The device, the inode, and the number of an event counter or process that shares its file with others: zero if
+    /// that is unknown.
     pub fn numbers(self) -> (u64, u64, i64) {
-        (self.device, self.inode, self.number)
+        (self.device, self.inode, self.number.unwrap_or(0))
     }
 
     /// Whether this file is behind the descriptor `number`.
@@ -94,12 +95,14 @@ impl FileId {
     /// The descriptor `number`, if this file is behind it.
     pub(crate) fn behind<'fd>(self, number: RawFd) -> Option<BorrowedFd<'fd>> {
         let found = FileId::of(number)?;
-        let same = found == self
-            || found
-                == FileId {
-                    number: REAPED,
-                    ..self
-                };
+        let is_same_file = (found.device, found.inode) == (self.device, self.inode);
+        let is_same_number = match (found.number, self.number) {
+            (Some(REAPED), _) => true,
+            (Some(found), Some(recorded)) => found == recorded,
+            // A descriptor that can never be told to be its owner's would never be closed.
+            (None, _) | (_, None) => true,
+        };
+        let same = is_same_file && is_same_number;
         // SAFETY: the number is open on the same file that this process opened and closes nowhere else. Code that
         // closes numbers which are not its own can do so at any time; the next call then fails.
         same.then(|| unsafe { BorrowedFd::borrow_raw(number) })
@@ -121,17 +124,16 @@ fn shared_file() -> Option<(u64, u64)> {
     })
 }
 
-/// The number that `/proc` shows for the process behind a pidfd, or for an event counter; zero for other descriptors,
-/// and without `/proc`.
-fn number_in_shared_file(fd: RawFd) -> i64 {
-    let told = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
+/// The number that `/proc` shows for the process behind a pidfd, or for an event counter; zero for other descriptors.
+/// `None` if `/proc` cannot be read: it is not there, or no descriptor is left.
+fn number_in_shared_file(fd: RawFd) -> Option<i64> {
+    let told = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
     let number = told.lines().find_map(|line| {
         line.strip_prefix("Pid:")
             .or_else(|| line.strip_prefix("eventfd-id:"))
     });
-    number
-        .and_then(|number| number.trim().parse().ok())
-        .unwrap_or(0)
+    let number = number.and_then(|number| number.trim().parse().ok());
+    Some(number.unwrap_or(0))
 }
 
 /// A descriptor that this process owns, unless the program closed it.

@@ -24,7 +24,7 @@
 //!
 //! [`Executable`]: crate::process::child::Executable
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fmt;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -194,8 +194,11 @@ fn answer_record(record: Option<Record>) -> Result<Option<Handshake>> {
     let Some(record) = record.filter(Record::is_for_us) else {
         return Ok(None);
     };
-    let error_pipe = record.error_pipe.map(claim).transpose()?;
-    let accepted = accept(record, &mut inherited);
+    let mut claimed = claim_all(&record)?;
+    // A number that is something else as well is not written to.
+    let error_pipe = record.error_pipe.filter(|&number| record.is_single(number));
+    let error_pipe = error_pipe.and_then(|number| claimed.remove(&number));
+    let accepted = accept(record, claimed, &mut inherited);
     if let (Some(error_pipe), Err(error)) = (error_pipe, &accepted) {
         // If the parent cannot be told, it still sees how this process ends.
         let _ = rustix::io::write(error_pipe, error.to_string().as_bytes());
@@ -203,24 +206,37 @@ fn answer_record(record: Option<Record>) -> Result<Option<Handshake>> {
     accepted.map(Some)
 }
 
-fn accept(record: Record, inherited: &mut Vec<OwnedFd>) -> Result<Handshake> {
+fn accept(
+    record: Record,
+    mut claimed: BTreeMap<RawFd, OwnedFd>,
+    inherited: &mut Vec<OwnedFd>,
+) -> Result<Handshake> {
     if record.engine != ENGINE {
         return Err(Error::Release {
             found: record.engine,
             ours: ENGINE,
         });
     }
-    let numbers: BTreeSet<RawFd> = record.numbers().collect();
-    if numbers.len() != record.numbers().count() || numbers.first().is_some_and(|&fd| fd < 3) {
+    if let Some(number) = record.numbers().find(|&number| number < FIRST_FREE) {
+        return Err(Error::Invalid(format!(
+            "the handshake names the standard descriptor {number}"
+        )));
+    }
+    if !record.numbers().all(|number| record.is_single(number)) {
         return Err(Error::Invalid(
             "the handshake names a descriptor twice".into(),
         ));
     }
-    let arena = own(record.arena)?;
-    let lifeline = record.lifeline.map(claim).transpose()?;
-    let stdout = record.stdout.map(claim).transpose()?;
-    for fd in record.keep {
-        inherited.push(claim(fd)?);
+    let mut take = |number| {
+        claimed.remove(&number).ok_or_else(|| {
+            Error::Invalid(format!("descriptor {number} did not reach this process"))
+        })
+    };
+    let arena = take(record.arena)?;
+    let lifeline = record.lifeline.map(&mut take).transpose()?;
+    let stdout = record.stdout.map(&mut take).transpose()?;
+    for number in record.keep {
+        inherited.push(take(number)?);
     }
     if let Some(stdout) = stdout {
         rustix::stdio::dup2_stdout(&stdout)
@@ -307,6 +323,11 @@ impl Record {
         is_passed_on(self.arena) && FileId::of(self.arena) == Some(self.file)
     }
 
+    /// Whether it is one descriptor's.
+    fn is_single(&self, number: RawFd) -> bool {
+        self.numbers().filter(|&other| other == number).count() == 1
+    }
+
     fn numbers(&self) -> impl Iterator<Item = RawFd> {
         let single = [
             Some(self.arena),
@@ -354,20 +375,26 @@ fn numbers(list: &str) -> Option<Vec<RawFd>> {
     numbers.map(|number| number.parse().ok()).collect()
 }
 
-fn claim(number: RawFd) -> Result<OwnedFd> {
-    match is_passed_on(number) {
-        true => own(number),
-        false => Err(Error::Invalid(format!(
-            "descriptor {number} did not reach this process"
-        ))),
+/// Claims the descriptors that a handshake names and that reached this process, each once. So a handshake that is
+/// refused has made all of them close-on-exec, too. The standard ones stay the program's.
+fn claim_all(record: &Record) -> Result<BTreeMap<RawFd, OwnedFd>> {
+    let mut claimed = BTreeMap::new();
+    for number in record.numbers() {
+        if number >= FIRST_FREE && !claimed.contains_key(&number) && is_passed_on(number) {
+            claimed.insert(number, own(number)?);
+        }
     }
+    Ok(claimed)
 }
+
+/// The first number that is not standard input's, output's or error's.
+const FIRST_FREE: RawFd = 3;
 
 /// Creates the only owner, in this process, of a descriptor that exec left open for it. The caller has checked
 /// that, [by its flag](is_passed_on).
 fn own(number: RawFd) -> Result<OwnedFd> {
     // SAFETY: the descriptor is open and has no owner yet. It came through exec (whatever this image opened itself is
-    // close-on-exec), the handshake lists it once, and it is close-on-exec from the next line on, so no second answer
+    // close-on-exec), it is claimed once of those that the handshake lists, and it is close-on-exec from the next line on, so no second answer
     // can claim it.
     let fd = unsafe { OwnedFd::from_raw_fd(number) };
     rustix::io::fcntl_setfd(&fd, FdFlags::CLOEXEC)
