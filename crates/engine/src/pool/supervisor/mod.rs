@@ -256,9 +256,12 @@ impl Supervisor {
 
     /// The process of a worker has not exited within the time of its step.
     pub fn still_alive(&mut self, id: ProcId, now: Instant) {
-        if let Some(worker) = self.worker(id)
-            && worker.gone_until.is_some_and(|until| until <= now)
-        {
+        let Some(worker) = self.worker(id) else {
+            return;
+        };
+        if worker.told == Told::Killed {
+            worker.told = Told::ToStop;
+        } else if worker.gone_until.is_some_and(|until| until <= now) {
             worker.kill_at = Some(now);
         }
     }
@@ -441,7 +444,8 @@ impl Worker {
         }
         if self.gone_until.is_some() || waits {
             let until = match self.told {
-                Told::Killed => None,
+                // The front may have been interrupted before it killed: then it is told once more.
+                Told::Killed => Some(now + EXIT_TIMEOUT),
                 _ => self.gone_until.max(self.kill_at),
             };
             return Some(Action::Reap(self.id, until));

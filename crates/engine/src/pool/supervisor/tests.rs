@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Action, FailedStart, Policy, Supervisor};
+use super::{Action, EXIT_TIMEOUT, FailedStart, Policy, Supervisor};
 use crate::arena::owner::ProcId;
 
 const GRACE: Duration = Duration::from_millis(500);
@@ -211,7 +211,23 @@ fn a_worker_that_lives_on_as_another_program_is_killed() {
     pool.now = until;
     pool.supervisor.still_alive(worker, pool.now);
     assert_eq!(pool.next(), Action::Kill(worker));
-    assert_eq!(pool.next(), Action::Reap(worker, None));
+    let until = pool.now + EXIT_TIMEOUT;
+    assert_eq!(pool.next(), Action::Reap(worker, Some(until)));
+}
+
+#[test]
+fn a_worker_that_nobody_came_to_kill_is_killed_once_more() {
+    let mut pool = Pool::patient(1).ready();
+    let worker = pool.active()[0];
+    pool.supervisor.terminate(pool.now);
+    pool.pass(GRACE);
+    while pool.next() != Action::Kill(worker) {}
+    while !matches!(pool.next(), Action::Reap(_, Some(_))) {}
+    pool.pass(EXIT_TIMEOUT);
+    pool.supervisor.still_alive(worker, pool.now);
+    assert_eq!(pool.next(), Action::Kill(worker));
+    pool.exit(worker, true);
+    assert_eq!(pool.next(), Action::End);
 }
 
 #[test]
@@ -394,7 +410,7 @@ fn a_terminated_pool_asks_all_lets_them_leave_and_kills_the_rest() {
     pool.exit(workers[0], false);
     pool.pass(GRACE);
     assert_eq!(pool.next(), Action::Kill(workers[1]));
-    assert_eq!(pool.next(), Action::Reap(workers[1], None));
+    assert!(matches!(pool.next(), Action::Reap(worker, Some(_)) if worker == workers[1]));
     pool.exit(workers[1], true);
     assert_eq!(pool.next(), Action::End);
 }
