@@ -62,8 +62,6 @@ else:
     get_spawning_popen = _std.get_spawning_popen
     set_spawning_popen = _std.set_spawning_popen
 
-_process: Any = process
-
 
 def _part(name: str) -> Any:
     """Return one of the package's modules; load it when it is first needed."""

@@ -11,6 +11,7 @@
 mod assist;
 mod chunking;
 mod collector;
+mod event;
 mod layout;
 mod message;
 mod record;
@@ -24,7 +25,8 @@ mod worker;
 
 pub use chunking::guided;
 pub use collector::{Collector, Order};
+pub use event::{Cancelled, Event, Lost, Results, Task};
 pub use message::{HEADER as RESULT_HEAD, WorkerMessage};
 pub use room::Room;
-pub use task_queue::{Cancelled, Event, Lost, Results, Task, TaskQueue};
+pub use task_queue::TaskQueue;
 pub use worker::{Claim, WorkerEndpoint, WorkerStatus};

@@ -10,11 +10,11 @@ use crate::objects::object_ref::ObjectRef;
 use crate::sys::atomic::Ordering;
 use crate::value::SharedBytes;
 
+use super::event::{Cancelled, Event, Lost, Task};
 use super::layout::SharedState;
 use super::record::{self, Stage};
 use super::ring::{self, RingMemory, RingSlot};
 use super::room::{Load, Room};
-use super::task_queue::{Cancelled, Event, Lost, Task};
 use super::waiting::{Waiting, WaitingTasks};
 
 /// A task in a record.

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use crate::id_map::IdMap;
 use crate::objects::object_ref::ObjectRef;
 
-use super::task_queue::Task;
+use super::event::Task;
 
 /// No place.
 const NONE: u64 = u64::MAX;

@@ -3,8 +3,9 @@
 use std::ops::DerefMut;
 use std::time::{Duration, Instant};
 
+use super::super::event::{Event, Lost, Results};
 use super::super::message::{INITIALIZER_FAILED, READY, WorkerMessage};
-use super::super::task_queue::{Event, Lost, Results, TaskQueue};
+use super::super::task_queue::TaskQueue;
 use super::{Action, FailedStart, Supervisor};
 use crate::arena::owner::ProcId;
 use crate::deadline::Deadline;
